@@ -1,0 +1,24 @@
+"""azeros: a speech LLM from audio to a packaged model, and the pipeline that makes it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from azeros.model.config import AZerosConfig as AZerosConfig
+    from azeros.model.processing import AZerosProcessor as AZerosProcessor
+    from azeros.model.speech_llm import AZerosModel as AZerosModel
+
+# Torch and transformers are heavy: they load when a name is first asked for.
+_HOMES = {
+    "AZerosConfig": "azeros.model.config",
+    "AZerosModel": "azeros.model.speech_llm",
+    "AZerosProcessor": "azeros.model.processing",
+}
+__all__ = ["AZerosConfig", "AZerosModel", "AZerosProcessor"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public classes, loaded on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'azeros' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

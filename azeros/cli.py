@@ -1,0 +1,166 @@
+"""The `azeros` command: one subcommand a stage of dvc.yaml, and the tools beside the pipeline.
+
+Stages load when they are called: `azeros --help` imports no heavy package.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from azeros.errors import AzerosError
+from azeros.params import Params, load_params
+from azeros.work import die_with_parent, is_disk_full
+
+_INTERRUPTED = 130  # what shells report after Ctrl-C
+
+
+class _Commands(TyperGroup):
+    """One line on stderr and an exit code for what the user can mend; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _failure("interrupted; the same command goes on where it stopped", _INTERRUPTED) from error
+        except AzerosError as error:
+            raise _failure(" ".join(str(error).split())) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "azeros").partition(".")[0] in ("azeros", "flows", "bento"):
+                raise
+            raise _failure(f"package '{error.name}' is not installed; run make setup") from error
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            raise _failure(
+                f"the disk is full ({error}); free space and run the same command again"
+            ) from error
+
+
+def _failure(message: str, exit_code: int = 1) -> typer.Exit:
+    typer.echo(f"azeros: {message}", err=True)
+    return typer.Exit(exit_code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+tiny = typer.Typer(no_args_is_help=True, help="The tiny world that ships with the package.")
+app.add_typer(tiny, name="tiny")
+
+ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to make; appears when complete.")]
+Manifests = Annotated[Path, typer.Argument(metavar="MANIFESTS", help="Folder that prepare made.")]
+Models = Annotated[Path, typer.Argument(metavar="MODELS", help="Folder with one model a training stage.")]
+
+
+@app.callback(
+    epilog="Examples: dvc repro runs every stage; azeros chat speech.wav 'What did the speaker say?'"
+)
+def main() -> None:
+    """From speech to a speech LLM: the stages that dvc.yaml runs, and tools beside them."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("azeros").setLevel(logging.INFO)
+
+
+def _start_stage(params: Path) -> Params:
+    die_with_parent()
+    return load_params(params)
+
+
+@app.command(epilog="Example: azeros prepare tiny data/manifests/tiny")
+def prepare(
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A name in params.yaml, corpora.")],
+    output: Output,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Make the manifests of a corpus."""
+    settings = _start_stage(params)
+    from azeros.stages import prepare as stage
+
+    stage.run(settings, corpus, output)
+
+
+@app.command(epilog="Example: azeros sift tiny_s data/manifests/tiny data/targets/sift_s/tiny_s")
+def sift(
+    targets: Annotated[str, typer.Argument(metavar="SET", help="A name in params.yaml, sift.sets.")],
+    manifests: Manifests,
+    output: Output,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Have the language model answer each transcript: the targets of training."""
+    settings = _start_stage(params)
+    from azeros.stages import sift as stage
+
+    stage.run(settings, targets, manifests, output)
+
+
+@app.command(epilog="Example: azeros train stage1 data/manifests data/targets/sift_s models/stage1")
+def train(
+    train_stage: Annotated[
+        Literal["stage1", "stage2"], typer.Argument(metavar="STAGE", help="stage1 or stage2.")
+    ],
+    manifests: Manifests,
+    targets: Annotated[Path, typer.Argument(metavar="TARGETS", help="Folder with the sets that sift made.")],
+    output: Output,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Train the projectors of one stage."""
+    settings = _start_stage(params)
+    from azeros.stages import train as stage
+
+    stage.run(settings, train_stage, manifests, targets, output)
+
+
+@app.command(epilog="Example: azeros evaluate data/manifests models reports/evaluate")
+def evaluate(
+    manifests: Manifests,
+    models: Models,
+    output: Output,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Ask every model about held-out speech, and the language model about its text."""
+    settings = _start_stage(params)
+    from azeros.stages import evaluate as stage
+
+    stage.run(settings, manifests, models, output)
+
+
+@app.command(epilog="Example: azeros package models/stage2 models/azeros")
+def package(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a trained model.")],
+    output: Output,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Make a self-contained folder that AZerosModel.from_pretrained loads."""
+    settings = _start_stage(params)
+    from azeros.stages import package as stage
+
+    stage.run(settings, model, output)
+
+
+@app.command(epilog="Example: azeros chat speech.wav 'What did the speaker say?'")
+def chat(
+    wav: Annotated[Path, typer.Argument(metavar="WAV", help="A recording.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask about it.")],
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="A packaged model.")] = Path("models/azeros"),
+) -> None:
+    """Ask a packaged model about a recording."""
+    from azeros.serving import chat as serving
+
+    typer.echo(serving.answer(model, wav, prompt))
+
+
+@tiny.command(epilog="Example: azeros tiny build")
+def build() -> None:
+    """Train the tiny foundation from scratch and write its weights into the package (hours)."""
+    from azeros.tiny import build as tiny_build
+
+    tiny_build.run()

@@ -1,0 +1,239 @@
+"""Recipe `folder`: your own recordings, laid out as Hugging Face's AudioFolder.
+
+    recordings/metadata.csv      file_name,text,speaker        (or metadata.jsonl: one JSON object a line)
+    recordings/a.wav             a.wav,hello there,ann
+    recordings/more/b.flac       more/b.flac,good morning,ben
+
+Columns: file_name and text, and any of language, speaker, gender, age, age_group, emotion and split. Without
+a split column all rows are train; or give each split a folder of its own (recordings/train/metadata.csv ...).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from azeros.data.recipes import Reject, Row, Source, Utterance
+from azeros.errors import CorpusError
+from azeros.params import FolderCorpus
+
+_METADATA = ("metadata.csv", "metadata.jsonl")
+_REQUIRED = ("file_name", "text")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+_GENDERS = {"f": "female", "m": "male"}
+_UNKNOWN = {"", "?", "na", "n/a", "none", "null", "unk", "unknown"}
+_AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".sph", ".aiff", ".aac", ".wma"}
+_OLDEST = 200
+
+
+class _BadRowError(Exception):
+    """A row that cannot be used; the arguments are reason and detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One row of a metadata file; `fields` is None where it could not be read, for the reason in `fault`."""
+
+    where: str  # file and row
+    folder: Path
+    split: str
+    fields: Mapping[str, object] | None
+    fault: str = ""
+
+
+def prepare(corpus: FolderCorpus, seed: int) -> Source:
+    """The rows of the metadata files in order, then the recordings that none of them names.
+
+    Raises:
+        CorpusError: no folder, no metadata, two metadata files in one folder, or a column missing.
+    """
+    if not corpus.path.is_dir():
+        raise CorpusError(f"{corpus.path}: no such folder; correct the corpus's path in params.yaml")
+    lines = [line for path, split in _find_metadata(corpus.path) for line in _read(path, split)]
+    named = Counter(_audio_path(line) for line in lines)
+    unnamed = [path for path in _recordings(corpus.path) if path not in named]
+    return Source(len(lines) + len(unnamed), _rows(lines, unnamed, corpus))
+
+
+def _rows(lines: list[_Line], unnamed: list[Path], corpus: FolderCorpus) -> Iterator[Row]:
+    for line in lines:
+        try:
+            yield _utterance(line, corpus)
+        except _BadRowError as error:
+            yield Reject(line.where, error.reason, error.detail)
+    for path in unnamed:
+        name = path.relative_to(corpus.path).as_posix()
+        yield Reject(name, "not in the metadata", f"{path}: no row names it; add one, or take the file away")
+
+
+def _find_metadata(root: Path) -> list[tuple[Path, str]]:
+    """The metadata files and the split that their rows are of unless they say otherwise."""
+    found = [(path, "train") for path in _metadata_in(root)]
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name in _SPLITS):
+        found += [(path, _SPLITS[folder.name]) for path in _metadata_in(folder)]
+    if not found:
+        raise CorpusError(
+            f"{root}: no metadata.csv or metadata.jsonl in it; write one with the columns file_name and text"
+        )
+    return found
+
+
+def _metadata_in(folder: Path) -> list[Path]:
+    found = [folder / name for name in _METADATA if (folder / name).is_file()]
+    if len(found) > 1:
+        raise CorpusError(f"{folder}: has both {' and '.join(_METADATA)}; keep one of them")
+    return found
+
+
+def _read(path: Path, split: str) -> Iterator[_Line]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = _csv_rows(path, stream) if path.suffix == ".csv" else _json_rows(stream)
+            for number, (fields, fault) in rows:
+                yield _Line(
+                    f"{path.relative_to(path.parent.parent)}:{number}", path.parent, split, fields, fault
+                )
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+
+
+_Rows = Iterator[tuple[int, tuple[Mapping[str, object] | None, str]]]
+
+
+def _csv_rows(path: Path, stream: Iterator[str]) -> _Rows:
+    reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
+    columns = reader.fieldnames or []
+    missing = [name for name in _REQUIRED if name not in columns]
+    if missing:
+        raise CorpusError(
+            f"{path}: no column {' and '.join(missing)}; its first line names {', '.join(columns) or 'none'}"
+        )
+    for fields in _checked(path, reader):
+        ragged = None in fields or None in fields.values()
+        fault = (
+            f"not {len(columns)} fields as in the first line; quote text that holds commas" if ragged else ""
+        )
+        yield reader.line_num, (None if ragged else fields, fault)
+
+
+def _checked(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise CorpusError(
+            f"{path}: not CSV after line {reader.line_num} ({error}); mend the quotes there"
+        ) from error
+
+
+def _json_rows(stream: Iterator[str]) -> _Rows:
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+        except ValueError as error:
+            yield number, (None, f"not JSON: {error}")
+            continue
+        yield number, ((fields, "") if isinstance(fields, dict) else (None, "not a JSON object"))
+
+
+def _utterance(line: _Line, corpus: FolderCorpus) -> Utterance:
+    if line.fields is None:
+        raise _BadRowError("malformed row", f"{line.where}: {line.fault}")
+    values = {
+        key: _text(line, key) for key in (*_REQUIRED, "language", "speaker", "gender", "age_group", "emotion")
+    }
+    if not values["file_name"]:
+        raise _BadRowError(
+            "no file_name", f"{line.where}: file_name is empty; write the path of the recording"
+        )
+    audio = _audio_path(line)
+    gender = _known(values["gender"])
+    return Utterance(
+        id=_id(audio, corpus.path),
+        split=_split(line),
+        audio=audio,
+        text=values["text"],
+        language=(_known(values["language"]) or corpus.language),
+        speaker=values["speaker"] or None,
+        gender=_GENDERS.get(gender, gender) if gender else None,
+        age=_age(line),
+        age_group=_known(values["age_group"]),
+        emotion=_known(values["emotion"]),
+    )
+
+
+def _text(line: _Line, key: str) -> str:
+    """The text in a field, stripped; empty where the field is absent or null."""
+    value = (line.fields or {}).get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) and key in _REQUIRED:
+        raise _BadRowError(f"{key} is not text", f"{line.where}: {key} is {value!r}; write it in quotes")
+    return str(value).strip()
+
+
+def _known(value: str) -> str | None:
+    return None if value.lower() in _UNKNOWN else value.lower()
+
+
+def _audio_path(line: _Line) -> Path:
+    """Where the row's recording should be, written as `_recordings` writes it."""
+    return Path(os.path.normpath(line.folder / str((line.fields or {}).get("file_name", "")).strip()))
+
+
+def _recordings(root: Path) -> list[Path]:
+    return sorted(
+        Path(os.path.normpath(path)) for path in root.rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES
+    )
+
+
+def _id(audio: Path, root: Path) -> str:
+    """The path under the corpus, without suffix and without slashes, which tar shards cannot hold."""
+    inside = (
+        audio.relative_to(os.path.normpath(root)) if audio.is_relative_to(os.path.normpath(root)) else audio
+    )
+    return "-".join(part for part in inside.with_suffix("").parts if part != inside.anchor)
+
+
+def _split(line: _Line) -> str:
+    word = _text(line, "split").lower()
+    if not word:
+        return line.split
+    if word not in _SPLITS:
+        raise _BadRowError(
+            "unknown split", f"{line.where}: split is {word!r}; write train, validation or test"
+        )
+    return _SPLITS[word]
+
+
+def _age(line: _Line) -> int | None:
+    word = _text(line, "age")
+    if _known(word) is None:
+        return None
+    try:
+        years = int(float(word))
+    except (ValueError, OverflowError):
+        years = 0
+    if not 0 < years < _OLDEST:
+        raise _BadRowError(
+            "bad age", f"{line.where}: age is {word!r}; write years, or use the column age_group"
+        )
+    return years

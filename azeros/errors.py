@@ -1,0 +1,38 @@
+"""The errors a user can meet. Each message is one line: what, where (file, row, field), what to do.
+
+AzerosError
+├── ParamsError      params.yaml cannot be read, or a value in it is wrong
+├── CorpusError      a corpus's source is missing or is not what its recipe expects
+├── AudioError       a recording is missing, unreadable, empty, too short or not finite
+├── ManifestError    a manifest is missing or malformed, or names what is gone
+├── ModelError       a model folder is missing, incomplete or does not fit
+└── StageError       a stage cannot start or go on for another reason
+"""
+
+
+class AzerosError(Exception):
+    """Root of every error that a user can mend; the CLI prints the message and exits with 1."""
+
+
+class ParamsError(AzerosError):
+    """params.yaml cannot be read, or a value in it is wrong."""
+
+
+class CorpusError(AzerosError):
+    """A corpus's source is missing or is not what its recipe expects."""
+
+
+class AudioError(AzerosError):
+    """A recording is missing, unreadable, empty, too short or not finite."""
+
+
+class ManifestError(AzerosError):
+    """A manifest is missing or malformed, or names what is gone."""
+
+
+class ModelError(AzerosError):
+    """A model folder is missing, incomplete or does not fit."""
+
+
+class StageError(AzerosError):
+    """A stage cannot start or go on: wrong argument, full disk, missing optional package."""

@@ -1,0 +1,1 @@
+"""Held-out speech put to every model, beside the language model on its text."""

@@ -1,0 +1,78 @@
+"""The readable report: figures of every system side by side, plots, and what the systems really said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from azeros.evaluation.asks import Ask, Figure
+
+Results = Mapping[str, Mapping[str, Figure]]
+_TITLES = {
+    "plain": "answered exactly as the transcript",
+    "repeat": "repeated without an error",
+    "repeat_wer": "word error rate of repeating (lower is better)",
+    "topic": "topic", "who": "who it is about", "choice": "which of four words was said",
+    "gender": "gender of the speaker", "age": "age of the speaker", "emotion": "emotion of the speaker",
+}  # fmt: skip
+
+
+def write_report(folder: Path, results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> None:
+    """Write report.md, metrics.json, abilities.csv, abilities.svg and answers.jsonl to `folder`."""
+    metrics = {system: {kind: figure.to_dict() for kind, figure in figures.items()} for system, figures in results.items()}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    rows = [f"{system},{kind},{figure.value:.5f},{figure.low:.5f},{figure.high:.5f}" for system, figures in results.items() for kind, figure in figures.items()]
+    (folder / "abilities.csv").write_text("\n".join(["system,ability,value,low,high", *rows]) + "\n")
+    with (folder / "answers.jsonl").open("w", encoding="utf-8") as file:
+        for ask in asks:
+            said = {system: given[ask] for system, given in answers.items()}
+            file.write(json.dumps({"cut": ask.cut_id, "kind": ask.kind, "instruction": ask.instruction, "text": ask.text, "right": ask.right, **said}, ensure_ascii=False) + "\n")
+    _plot(folder / "abilities.svg", results)
+    (folder / "report.md").write_text(_markdown(results, asks, answers), encoding="utf-8")
+
+
+def _markdown(results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> str:
+    systems = list(results)
+    kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures))
+    lines = ["# Held-out speech", "", "Shares in %, 95 % interval in brackets. `text` is the language model itself, given the transcript (and, for questions about the speaker,",
+             "the true attributes): the ceiling. The others hear.", "", "![abilities](abilities.svg)", "",
+             f"| | {' | '.join(systems)} | n |", f"|---|{'---:|' * (len(systems) + 1)}"]  # fmt: skip
+    for kind in kinds:
+        cells = [_cell(results[system].get(kind)) for system in systems]
+        count = max(figures[kind].count for figures in results.values() if kind in figures)
+        lines.append(f"| {_TITLES.get(kind, kind)} | {' | '.join(cells)} | {count} |")
+    lines += ["", "## What they said", ""]
+    for kind in dict.fromkeys(ask.kind for ask in asks):
+        ask = next(ask for ask in asks if ask.kind == kind)
+        lines += [f"**{kind}**: {ask.text} {ask.instruction}".rstrip(), ""]
+        lines += [f"- {system}: {given[ask]}" for system, given in answers.items()] + [""]
+    return "\n".join(lines)
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+
+
+def _plot(path: Path, results: Results) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "azeros"  # the same figures give the same bytes
+    from matplotlib import pyplot
+
+    kinds = [kind for kind in _TITLES if kind != "repeat_wer" and any(kind in figures for figures in results.values())]
+    figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(kinds) + 1.2), layout="constrained")
+    height = 0.8 / len(results)
+    for index, (system, figures) in enumerate(results.items()):
+        shown = [(row, figures[kind]) for row, kind in enumerate(kinds) if kind in figures]
+        places = [row + (index - (len(results) - 1) / 2) * height for row, _ in shown]
+        values = [100 * f.value for _, f in shown]
+        spread = [[100 * (f.value - f.low) for _, f in shown], [100 * (f.high - f.value) for _, f in shown]]
+        axes.barh(places, values, height, label=system, xerr=spread, error_kw={"lw": 0.8})
+    axes.set_yticks(range(len(kinds)), [_TITLES[kind] for kind in kinds])
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="share of held-out utterances (%)")
+    axes.legend(ncols=len(results), loc="lower center", bbox_to_anchor=(0.4, 1.0), frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

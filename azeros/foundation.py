@@ -1,0 +1,46 @@
+"""The frozen models of params.yaml with trainable projectors between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from azeros.params import Params
+
+if TYPE_CHECKING:
+    from azeros.model.speech_llm import AZerosModel
+
+
+def build_model(params: Params, paraling: bool, projectors: Path | None = None) -> AZerosModel:
+    """The foundation with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
+
+    Args:
+        params: settings; `foundation` says where the frozen models are.
+        paraling: with the paralinguistic branch (stage 2) or without (stage 1).
+        projectors: output folder of a training stage.
+
+    Raises:
+        ModelError: a model is missing, damaged or of another shape.
+    """
+    from azeros.model.checkpoint import load_projectors
+    from azeros.model.speech_llm import AZerosModel
+
+    foundation = params.foundation
+    model = AZerosModel.from_foundation(
+        foundation.llm.path,
+        foundation.speech_encoder.path,
+        foundation.paraling_encoder.path if paraling and foundation.paraling_encoder else None,
+        seed=params.seed,
+    )
+    if projectors:
+        load_projectors(model, projectors / "projectors.safetensors")
+    return model
+
+
+def encoder_paths(params: Params, paraling: bool) -> dict[str, str]:
+    """Branch -> where its encoder comes from."""
+    foundation = params.foundation
+    paths = {"speech": foundation.speech_encoder.path}
+    if paraling and foundation.paraling_encoder:
+        paths["paraling"] = foundation.paraling_encoder.path
+    return paths

@@ -1,0 +1,1 @@
+"""The speech LLM: two frozen encoders, two trainable projectors, one frozen language model."""

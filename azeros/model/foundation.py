@@ -1,0 +1,250 @@
+"""The parts of a model: where they are found, and how each is loaded from a folder of its own or out of one weight file."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from azeros.errors import ModelError
+from azeros.model.checkpoint import (
+    PROJECTORS,
+    find_weights,
+    load_state_dict,
+    read_config,
+    read_weights,
+    take_prefix,
+)
+from azeros.model.config import AUDIO_TOKEN, AZerosConfig
+from azeros.params import Pretrained
+
+Source = str | Path | Pretrained
+"""A folder, or a hub id; `Pretrained` pins a revision."""
+_PARTS = ("llm", "speech_encoder", "paraling_encoder", *PROJECTORS)
+
+
+@dataclass
+class Parts:
+    """What a model is joined from."""
+
+    config: AZerosConfig
+    tokenizer: Any
+    llm: Any
+    speech_encoder: nn.Module
+    paraling_encoder: nn.Module | None
+    projectors: dict[str, Tensor]
+    """Tensors by their name in the model; empty where projectors are to be drawn afresh."""
+
+
+def load_foundation(llm: Path, speech_encoder: Path, paraling_encoder: Path | None, dtype: torch.dtype) -> Parts:
+    """Frozen models from folders of their own, with no projectors yet.
+
+    Raises:
+        ModelError: a model is missing, damaged or of an unknown type.
+    """
+    speech = load_encoder(speech_encoder)
+    paraling = load_encoder(paraling_encoder) if paraling_encoder else None
+    language = load_llm(llm, dtype)
+    config = AZerosConfig(
+        llm_config=language.config,
+        speech_encoder_config=_encoder_config(speech),
+        paraling_encoder_config=_encoder_config(paraling) if paraling else None,
+    )
+    return Parts(config, load_tokenizer(llm), language, speech, paraling, {})
+
+
+def load_parts(path: Path, dtype: torch.dtype) -> Parts:
+    """The parts of a saved model: those that the weight file does not hold come from folders beside it.
+
+    Args:
+        path: the model's folder, or a weight file in it.
+        dtype: of the language model's weights; encoders and projectors are float32.
+
+    Raises:
+        ModelError: something is missing, damaged or does not fit; files and tensors are named.
+    """
+    folder = path.parent if path.is_file() else path
+    weights = path if path.is_file() else find_weights(folder)
+    config = _read_config(folder)
+    state = read_weights(weights)
+    wanted = [name for name in _PARTS if config.paraling_encoder_config or not name.startswith("paraling")]
+    unexpected = sorted(key for key in state if key.partition(".")[0] not in wanted)
+    if unexpected:
+        raise ModelError(
+            f"{weights}: {len(unexpected)} unexpected: {', '.join(unexpected[:3])}: use the files of one model"
+        )
+    encoders = {
+        name: _take_encoder(name, getattr(config, f"{name}_config"), state, weights)
+        for name in ("speech_encoder", "paraling_encoder")
+        if name in wanted
+    }
+    projectors = {k: v for k, v in state.items() if k.startswith(PROJECTORS)}
+    llm = _take_llm(config.llm_config, state, weights, dtype)
+    config.llm_config = llm.config
+    return Parts(
+        config, load_tokenizer(folder), llm, encoders["speech_encoder"], encoders.get("paraling_encoder"), projectors
+    )
+
+
+def _read_config(folder: Path) -> AZerosConfig:
+    values = read_config(folder)
+    if values.get("model_type") != AZerosConfig.model_type:
+        raise ModelError(f"{folder}/config.json: a model of type {values.get('model_type')!r}: give an azeros model")
+    try:
+        return AZerosConfig(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{folder}/config.json: llm_config is not understood ({_line(error)}): fetch it again") from error
+
+
+def _take_encoder(name: str, values: dict[str, Any], state: dict[str, Tensor], weights: Path) -> nn.Module:
+    """The encoder out of `state`, or from the folder of its name beside `weights`."""
+    if inner := take_prefix(state, name):
+        return build_encoder(values, inner, f"{weights}: {name}")
+    return load_encoder(_beside(weights, name))
+
+
+def _take_llm(config: Any, state: dict[str, Tensor], weights: Path, dtype: torch.dtype) -> Any:
+    """The language model out of `state`, or from the folder llm beside `weights`."""
+    if not (inner := take_prefix(state, "llm")):
+        return load_llm(_beside(weights, "llm"), dtype)
+    from transformers import GenerationConfig
+
+    llm = build_llm(config, inner, dtype, str(weights))
+    if (weights.parent / "generation_config.json").is_file():
+        llm.generation_config = GenerationConfig.from_pretrained(weights.parent)
+    return llm
+
+
+def _beside(weights: Path, name: str) -> Path:
+    if not (weights.parent / name).is_dir():
+        raise ModelError(f"{weights}: missing {name}.*, and there is no folder {name} beside it: fetch the model again")
+    return weights.parent / name
+
+
+def _encoder_config(encoder: Any) -> dict[str, Any]:
+    return dict(encoder.config.to_dict())
+
+
+def fetch(source: Source, revision: str | None = None) -> Path:
+    """The local path of a model; a hub id is downloaded, or taken from the hub's cache.
+
+    Raises:
+        ModelError: neither a path nor a hub id that can be had.
+    """
+    if isinstance(source, Pretrained):
+        source, revision = source.path, source.revision
+    if Path(source).exists():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(source), revision=revision))
+    except (OSError, ValueError) as error:  # every error of the hub's client is one of these
+        raise ModelError(
+            f"{source}: no such folder, and the hub does not give it ({_line(error)}): correct the path or go online"
+        ) from error
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of `folder`; `<|AUDIO|>` is added behind its last token if it is not there.
+
+    The embedding matrix keeps its size: no embedding of `<|AUDIO|>` is ever looked up.
+
+    Raises:
+        ModelError: there is no tokenizer.
+    """
+    from transformers import AddedToken, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # a broken tokenizer raises whatever its parser does
+        raise ModelError(
+            f"{folder}: no tokenizer loads from it ({_line(error)}): its files belong there"
+        ) from error
+    if AUDIO_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(AUDIO_TOKEN, special=True, normalized=False)], special_tokens=True)
+    return tokenizer
+
+
+def load_llm(folder: Path, dtype: torch.dtype) -> Any:
+    """The language model of `folder`, its weights as `dtype`.
+
+    Raises:
+        ModelError: none is there, or tensors are missing or left over; they are named.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        llm, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except Exception as error:  # transformers raises many types
+        raise ModelError(
+            f"{folder}: no language model loads from it ({_line(error)}): fetch it again"
+        ) from error
+    _check_loading(loading, str(folder))
+    return llm
+
+
+def build_llm(config: Any, state: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
+    """The language model of `config` with the tensors `state`, as `dtype`.
+
+    Raises:
+        ModelError: tensors are missing, left over or of another shape; they are named.
+    """
+    from transformers import AutoModelForCausalLM
+
+    builder = AutoModelForCausalLM._model_mapping[type(config)]
+    try:
+        llm, loading = builder.from_pretrained(
+            None, config=copy.deepcopy(config), state_dict=state, dtype=dtype, output_loading_info=True
+        )
+    except RuntimeError as error:
+        raise ModelError(f"{where}: the llm's weights do not fit its config ({_line(error)})") from error
+    _check_loading(loading, f"{where}: llm")
+    return llm
+
+
+def load_encoder(folder: Path) -> nn.Module:
+    """The encoder of `folder`, by the model_type in its config.json.
+
+    Raises:
+        ModelError: none is there, it is of an unknown type, or tensors are missing or left over.
+    """
+    values, state = load_state_dict(folder)
+    return build_encoder(values, state, str(folder))
+
+
+def build_encoder(values: dict[str, Any], state: dict[str, Tensor], where: str) -> nn.Module:
+    """The encoder with the config `values` and the tensors `state`, always float32.
+
+    Raises:
+        ModelError: an unknown type, or tensors are missing or left over; they are named.
+    """
+    kind = values.get("model_type")
+    if kind == "zipformer":
+        from azeros.model.zipformer import Zipformer
+
+        return Zipformer.from_state(values, state, where)
+    if kind == "whisper":
+        from azeros.model.whisper import WhisperSpeechEncoder
+
+        return WhisperSpeechEncoder.from_state(values, state, where)
+    raise ModelError(f"{where}: an encoder of type {kind!r} is not known: use zipformer or whisper")
+
+
+def _check_loading(loading: dict[str, Any], where: str) -> None:
+    """Raise ModelError if tensors were missing, left over or of another shape."""
+    found = [
+        f"{len(loading[key])} {key.removesuffix('_keys')}: {', '.join(sorted(map(str, loading[key]))[:3])}"
+        for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if loading[key]
+    ]
+    if found:
+        raise ModelError(f"{where}: weights do not fit the config ({'; '.join(found)}): use the files of one model")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

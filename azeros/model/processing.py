@@ -1,0 +1,180 @@
+"""Messages to token ids: the templates, the audio slots, and which tokens are learned (spec/AZEROS.md section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import ProcessorMixin
+
+from azeros.errors import ModelError
+from azeros.model.config import AUDIO_TOKEN
+
+Message = Mapping[str, str]
+
+TRUNCATED = "<|truncated|>"
+IGNORED = -100
+MAX_TRAINING_TOKENS = 512
+_START, _END = "<|im_start|>", "<|im_end|>"
+_ROLES = ("system", "user", "assistant")
+# Noncharacters of Unicode, which no text should hold; one that a conversation does not hold marks where to break.
+_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
+class RowTooLong(ModelError):
+    """A training row whose audio leaves no room for an answer."""
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One conversation as the language model reads it, each slot as many `<|AUDIO|>` as it has frames."""
+
+    ids: list[int]
+    labels: list[int]
+    """The id where it is to be learned, else -100."""
+
+
+class AZerosProcessor(ProcessorMixin):
+    """A tokenizer that holds `<|AUDIO|>`, and how conversations are written with it.
+
+    What people write is text and stays text: `<|im_end|>` and its like in the content of a message are encoded as the
+    characters they consist of. The exception is the content of assistant turns in training, which is read as the
+    original reads it: the language model itself wrote it, and is decoded without special tokens.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
+        super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        self.tokenizer: Any = tokenizer
+        known = tokenizer.get_vocab()
+        missing = [token for token in (AUDIO_TOKEN, _START, _END) if token not in known]
+        if missing or tokenizer.pad_token_id in (None, known[_END]):
+            lack = f"no {', '.join(missing)}" if missing else f"no padding token beside {_END}"
+            raise ModelError(
+                f"{tokenizer.name_or_path}: the tokenizer has {lack}: use a language model with Qwen's turns"
+            )
+        self.audio_token_id: int = known[AUDIO_TOKEN]
+        self.end_token_id: int = known[_END]
+        self.pad_token_id: int = tokenizer.pad_token_id
+
+    def encode_inference(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation in the tokenizer's own chat template, up to where the answer begins.
+
+        Raises:
+            ModelError: a message is not {"role": ..., "content": ...}.
+        """
+        _check_messages(messages)
+        mark = _unused_mark(messages)
+        turns = [{"role": m["role"], "content": self._as_text(m["content"], mark)} for m in messages]
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return self._encode(text, mark)
+
+    def encode_training(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation with its answer, in the training template, which adds no system turn.
+
+        The conversation ends at `<|truncated|>` in an answer, so that no end token is learned there.
+
+        Raises:
+            ModelError: a message is not {"role": ..., "content": ...}, or the last one is not the assistant's.
+        """
+        _check_messages(messages)
+        if messages[-1]["role"] != "assistant":
+            raise ModelError(f"a training row ends with a message of the {messages[-1]['role']}: add the answer to learn")
+        mark = _unused_mark(messages)
+        text = ""
+        for message in messages:
+            is_answer = message["role"] == "assistant"
+            content = message["content"] if is_answer else self._as_text(message["content"], mark)
+            whole, truncated, _ = content.partition(TRUNCATED) if is_answer else (content, "", "")
+            text += f"{_START}{message['role']}\n{whole}"
+            if truncated:
+                break
+            text += f"{_END}\n"
+        return self._encode(text, mark)
+
+    def training_row(self, ids: Sequence[int], slot_sizes: Sequence[int]) -> TrainingRow:
+        """Fill the slots of `ids`, cut the row at 512 tokens and mark the last answer to be learned.
+
+        The header's newline is taken to be one token, as in the original: an answer that begins with a newline may
+        share that token, which is then not learned.
+
+        Raises:
+            RowTooLong: after the cut nothing is left to learn.
+            ModelError: there is an audio slot in the answer.
+        """
+        row = self.expand(ids, slot_sizes)
+        start = self._answer_start(row)
+        if self.audio_token_id in row[start:]:
+            raise ModelError(f"an answer to learn holds {AUDIO_TOKEN}: audio belongs into the user's messages")
+        if start >= min(len(row), MAX_TRAINING_TOKENS):
+            raise RowTooLong(
+                f"audio and instruction take {start} of a training row's {MAX_TRAINING_TOKENS} tokens and leave none "
+                "for the answer: leave out recordings of that length (filter.max_duration_s)"
+            )
+        row = row[:MAX_TRAINING_TOKENS]
+        learned = [IGNORED if token == self.pad_token_id else token for token in row[start:]]
+        return TrainingRow(row, [IGNORED] * start + learned)
+
+    def num_slots(self, ids: Sequence[int]) -> int:
+        """How many audio slots a conversation has."""
+        return list(ids).count(self.audio_token_id)
+
+    def expand(self, ids: Sequence[int], slot_sizes: Sequence[int]) -> list[int]:
+        """Repeat each `<|AUDIO|>` of `ids` as often as its slot has frames."""
+        sizes = iter(slot_sizes)
+        return [t for token in ids for t in ([token] * next(sizes) if token == self.audio_token_id else [token])]
+
+    def decode_answer(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, without special tokens, not stripped."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _answer_start(self, ids: Sequence[int]) -> int:
+        """Index behind the last assistant header and its newline."""
+        header, length = self._header, len(self._header)
+        starts = (i for i in range(len(ids) - length, -1, -1) if list(ids[i : i + length]) == header)
+        return next(starts) + length + 1
+
+    @cached_property
+    def _header(self) -> list[int]:
+        return self._encode(f"{_START}assistant", _MARKS[0])
+
+    @cached_property
+    def _specials(self) -> re.Pattern[str]:
+        """Finds the first character of each special token that is written out, save those of audio slots."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        names = [re.escape(token.content) for token in added if token.special and token.content != AUDIO_TOKEN]
+        return re.compile(f"(?={'|'.join(names)})(.)", re.DOTALL)
+
+    def _as_text(self, content: str, mark: str) -> str:
+        """Break each special token in `content` behind its first character, so that the tokenizer does not see it."""
+        return self._specials.sub(rf"\1{mark}", content)
+
+    def _encode(self, text: str, mark: str) -> list[int]:
+        """Token ids of `text`, its parts between marks encoded by themselves."""
+        parts = self.tokenizer(text.split(mark), add_special_tokens=False)["input_ids"]
+        return [token for part in parts for token in part]
+
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    if not messages:
+        raise ModelError("a conversation without messages: give at least one of the user's")
+    for index, message in enumerate(messages):
+        if not all(isinstance(message.get(key), str) for key in ("role", "content")):
+            raise ModelError(f"message {index} of a conversation lacks role or content: both are needed, as text")
+        if message["role"] not in _ROLES:
+            raise ModelError(f"message {index} has the role {message['role']!r}: use one of {', '.join(_ROLES)}")
+
+
+def _unused_mark(messages: Sequence[Message]) -> str:
+    """A character that stands in no message.
+
+    Raises:
+        ModelError: there is none.
+    """
+    text = "".join(message["content"] for message in messages)
+    mark = next((mark for mark in _MARKS if mark not in text), None)
+    if mark is None:
+        raise ModelError("a conversation holds each of the noncharacters U+FDD0 to U+FDEF: take them out")
+    return mark

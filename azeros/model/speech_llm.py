@@ -1,0 +1,325 @@
+"""The AZeroS speech LLM: frozen encoders, trained projectors, a frozen language model (spec/AZEROS.md).
+
+Letters: B batch, T feature frames (100 Hz), F mel bins, L tokens of a row, d width of the language model, V vocabulary,
+n frames of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from azeros.errors import ModelError
+from azeros.model.checkpoint import match_keys, save_whole, take_prefix
+from azeros.model.config import AUDIO_TOKEN, AZerosConfig
+from azeros.model.encoding import EncoderOutputs as EncoderOutputs
+from azeros.model.encoding import Wave, features_for, load_wave, project_frames, run_encoder
+from azeros.model.foundation import Parts, Source, fetch, load_foundation, load_parts
+from azeros.model.generation import generate_ids
+from azeros.model.processing import IGNORED, AZerosProcessor, Message
+from azeros.model.projector import Projector
+
+AudioFrames = list[Tensor]
+"""For each audio slot (n, d) float, in slot order: of each audio the paralinguistic frames, if any, then the semantic."""
+Audios = Sequence[str | Path | Wave] | tuple[Tensor, Tensor] | EncoderOutputs
+
+
+@dataclass
+class SpeechLLMOutput:
+    """What a training step looks at."""
+
+    loss: Tensor
+    """() float32, mean cross entropy over the supervised tokens."""
+    accuracy: Tensor
+    """() float32, share of the supervised tokens that are the likeliest."""
+    logits: Tensor | None
+    """(B, L, V) float, if asked for."""
+
+
+class TrainingInputs(TypedDict):
+    """What `AZerosModel.forward` takes."""
+
+    inputs_embeds: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+
+class AZerosModel(PreTrainedModel):
+    """Speech in, text out. Only the projectors learn; everything else is frozen and always in eval mode."""
+
+    config: AZerosConfig
+    config_class = AZerosConfig
+    main_input_name = "inputs_embeds"
+
+    def __init__(self, parts: Parts) -> None:
+        """Join loaded parts with fresh projectors; `from_pretrained` and `from_foundation` are what to call."""
+        super().__init__(parts.config)
+        self.processor = AZerosProcessor(parts.tokenizer)
+        self.llm = parts.llm
+        self.speech_encoder = parts.speech_encoder
+        self.paraling_encoder = parts.paraling_encoder
+        self.speech_encoder_projector = self._fresh_projector("speech_encoder")
+        self.paraling_encoder_projector = self._fresh_projector("paraling_encoder") if parts.paraling_encoder else None
+        self.requires_grad_(False)
+        for _, projector in self._branches():
+            projector.requires_grad_(True)
+        self.eval()
+
+    def _fresh_projector(self, encoder: str) -> Projector:
+        rate = getattr(self.config, f"{encoder}_projector_ds_rate")
+        return Projector(getattr(self, encoder).output_dim, self.llm.config.get_text_config().hidden_size, rate)
+
+    @classmethod
+    def from_foundation(
+        cls,
+        llm: Source,
+        speech_encoder: Source,
+        paraling_encoder: Source | None = None,
+        *,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> AZerosModel:
+        """Frozen models with fresh projectors.
+
+        Args:
+            llm: language model with its tokenizer, to which `<|AUDIO|>` is added.
+            speech_encoder: semantic encoder, a Zipformer or a Whisper.
+            paraling_encoder: paralinguistic encoder; None makes a model of stage 1.
+            seed: draws the projectors' values.
+            dtype: of the language model's weights; encoders and projectors are float32.
+
+        Raises:
+            ModelError: a model is missing, damaged or of an unknown type.
+        """
+        paraling = fetch(paraling_encoder) if paraling_encoder else None
+        parts = load_foundation(fetch(llm), fetch(speech_encoder), paraling, dtype)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(parts)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, source: Source, revision: str | None = None, dtype: torch.dtype = torch.float32
+    ) -> AZerosModel:
+        """Load a saved model, in either layout of spec/AZEROS.md section 2.
+
+        Args:
+            source: its folder, a weight file in its folder, or a hub id.
+            revision: of a hub id.
+            dtype: of the language model's weights; encoders and projectors are float32.
+
+        Raises:
+            ModelError: something is missing, damaged or does not fit; files and tensors are named.
+        """
+        path = fetch(source, revision)
+        parts = load_parts(path, dtype)
+        model = cls(parts)
+        for branch, projector in model._branches():
+            name = f"{branch}_encoder_projector"
+            state = take_prefix(parts.projectors, name)
+            match_keys(projector, state, f"{path}: {name}")
+            projector.load_state_dict(state)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
+        """Write config, weights in one model.safetensors, tokenizer and generation settings: all that loading needs."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.exclude_from_checkpoint = []
+        self.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        self.llm.generation_config.save_pretrained(folder)
+        save_whole(self, folder / "model.safetensors")
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which holds `<|AUDIO|>`."""
+        return self.processor.tokenizer
+
+    @property
+    def audio_token_wrapped(self) -> str:
+        """How an audio stands in a message."""
+        return self.config.audio_token_wrapped
+
+    def train(self, mode: bool = True) -> AZerosModel:
+        """Nothing here behaves differently in training: the frozen parts stay in eval, projectors have one mode."""
+        super().train(False)
+        return self
+
+    def _branches(self) -> list[tuple[str, nn.Module]]:
+        """Names and projectors of the branches in the order of their slots."""
+        if self.paraling_encoder_projector is None:
+            return [("speech", self.speech_encoder_projector)]
+        return [("paraling", self.paraling_encoder_projector), ("speech", self.speech_encoder_projector)]
+
+    def encode(self, features: Tensor, lengths: Tensor, by_length: bool = False) -> EncoderOutputs:
+        """Run the frozen encoders on features.
+
+        Nothing masks padding in an encoder's first layers, so an item's last frames depend a little on what it is
+        batched with. With `by_length`, only items of equal length share a batch, and each is what it would be alone.
+
+        Args:
+            features: (B, T, F) float, frames at 100 Hz padded with log(1e-10).
+            lengths: (B,) int64, frames of each item.
+            by_length: encode items of unequal length apart.
+
+        Raises:
+            AudioError: an item is too short to give a token, or too long for a Whisper.
+        """
+        return self._encode({name: (features, lengths) for name, _ in self._branches()}, by_length)
+
+    def encode_audios(self, audios: Sequence[str | Path | Wave], by_length: bool = False) -> EncoderOutputs:
+        """Run the frozen encoders on recordings, each encoder on its own kind of features; else as `encode`.
+
+        Args:
+            audios: paths, or samples (N,) float at 16 kHz.
+            by_length: encode items of unequal length apart.
+
+        Raises:
+            AudioError: a recording is missing, unreadable, empty, not finite, too short or too long.
+        """
+        waves = [load_wave(audio) for audio in audios]
+        branches = [name for name, _ in self._branches()]
+        return self._encode({b: features_for(getattr(self, f"{b}_encoder"), waves) for b in branches}, by_length)
+
+    def _encode(self, inputs: dict[str, tuple[Tensor, Tensor]], by_length: bool) -> EncoderOutputs:
+        outputs: dict[str, Tensor] = {}
+        for branch, (features, lengths) in inputs.items():
+            encoder = getattr(self, f"{branch}_encoder")
+            frames, lens = run_encoder(encoder, features.to(self.device), lengths.to(self.device), by_length)
+            outputs |= {branch: frames, f"{branch}_lens": lens}
+        return EncoderOutputs(**outputs)
+
+    def project(self, encoded: EncoderOutputs) -> AudioFrames:
+        """Frames of each audio slot, in slot order; differentiable in the projectors.
+
+        Raises:
+            AudioError: an item gives no frame.
+            ModelError: the outputs come from a model with other branches.
+        """
+        if (encoded.paraling is None) != (self.paraling_encoder is None):
+            raise ModelError("the encoder outputs have other branches than the model: encode the audio with this model")
+        branches = [
+            project_frames(projector, getattr(encoded, name), getattr(encoded, f"{name}_lens"))
+            for name, projector in self._branches()
+        ]
+        return [frames for item in zip(*branches, strict=True) for frames in item]
+
+    def prepare_training(self, messages: Sequence[Sequence[Message]], frames: AudioFrames) -> TrainingInputs:
+        """Inputs of `forward` for conversations that end with the answer to learn, padded on the right.
+
+        Raises:
+            RowTooLong: a row's audio leaves no room for its answer.
+            ModelError: no rows, a malformed message, or another number of slots than of `frames`.
+        """
+        rows = [self.processor.encode_training(row) for row in messages]
+        slots = self._slots(rows, frames)
+        learned = [self.processor.training_row(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
+        embeds, mask = self._embed([row.ids for row in learned], frames, padding_side="right")
+        labels = pad_sequence([torch.tensor(row.labels) for row in learned], batch_first=True, padding_value=IGNORED)
+        return {"inputs_embeds": embeds, "attention_mask": mask, "labels": labels.to(self.device)}
+
+    def forward(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor, return_logits: bool = False
+    ) -> SpeechLLMOutput:
+        """Loss and accuracy; logits are computed only where some row is supervised, unless all are asked for.
+
+        Args:
+            inputs_embeds: (B, L, d) float.
+            attention_mask: (B, L) int64, 1 where there is a token.
+            labels: (B, L) int64, the ids to learn, elsewhere -100.
+            return_logits: give the logits of every position back.
+        """
+        targets = labels[:, 1:]
+        columns = (targets != IGNORED).any(dim=0).nonzero()[:, 0]
+        kept = torch.arange(labels.shape[1], device=labels.device) if return_logits else columns
+        logits: Tensor = self.llm(
+            inputs_embeds=inputs_embeds, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept
+        ).logits
+        targets = targets[:, columns]
+        supervised = targets != IGNORED
+        scores = (logits[:, columns] if return_logits else logits)[supervised].float()
+        loss = functional.cross_entropy(scores, targets[supervised])
+        accuracy = (scores.argmax(dim=-1) == targets[supervised]).float().mean()
+        return SpeechLLMOutput(loss, accuracy, logits if return_logits else None)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        audios: Audios,
+        messages: Sequence[Sequence[Message]],
+        return_ids: bool = False,
+        by_length: bool = False,
+        **generate_config: Any,
+    ) -> list[str] | list[list[int]]:
+        """Answer conversations, greedily unless told otherwise.
+
+        Args:
+            audios: one list over all conversations in the order of their slots: paths or samples at 16 kHz; or a pair of
+                features (B, T, F) and lengths (B,); or encoder outputs.
+            messages: for each conversation its messages, an audio standing in them as `audio_token_wrapped`.
+            return_ids: give token ids, with the end token, in place of text.
+            by_length: encode audios of unequal length apart, so that none depends on the others.
+            generate_config: settings of transformers' GenerationConfig (max_new_tokens, do_sample, ...).
+
+        Raises:
+            AudioError: an audio is missing, unreadable, too short or too long.
+            ModelError: no conversation, a malformed message, another number of slots than of audios, an unknown setting.
+        """
+        rows = [self.processor.encode_inference(row) for row in messages]
+        frames = self._audio_frames(audios, by_length)
+        ids = [self.processor.expand(row, sizes) for row, sizes in zip(rows, self._slots(rows, frames), strict=True)]
+        embeds, mask = self._embed(ids, frames, padding_side="left")
+        processor = self.processor
+        inputs = {"inputs_embeds": embeds, "attention_mask": mask}
+        new = generate_ids(self.llm, inputs, processor.end_token_id, processor.pad_token_id, generate_config)
+        return new if return_ids else [processor.decode_answer(row) for row in new]
+
+    def _audio_frames(self, audios: Audios, by_length: bool) -> AudioFrames:
+        if isinstance(audios, EncoderOutputs):
+            return self.project(audios)
+        if isinstance(audios, tuple) and len(audios) == 2 and isinstance(audios[0], Tensor) and audios[0].dim() == 3:
+            return self.project(self.encode(*audios, by_length=by_length))
+        return self.project(self.encode_audios(audios, by_length)) if len(audios) else []
+
+    def _slots(self, rows: Sequence[Sequence[int]], frames: AudioFrames) -> list[list[int]]:
+        """For each row the number of frames of its slots.
+
+        Raises:
+            ModelError: no rows, or another number of slots than of frames.
+        """
+        if not rows:
+            raise ModelError("an empty batch: give at least one conversation")
+        nums = [self.processor.num_slots(row) for row in rows]
+        if sum(nums) != len(frames):
+            wanted = len(self._branches())
+            raise ModelError(
+                f"the conversations have {sum(nums)} {AUDIO_TOKEN} slots (by row: {', '.join(map(str, nums))}) for "
+                f"{len(frames) // wanted} audios of {wanted} each: write {self.audio_token_wrapped} once for an audio"
+            )
+        sizes = iter([len(item) for item in frames])
+        return [[next(sizes) for _ in range(num)] for num in nums]
+
+    def _embed(self, rows: list[list[int]], frames: AudioFrames, padding_side: str) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, L, d), frames in the places of `<|AUDIO|>`, and attention mask (B, L) int64.
+
+        A padding token inside a row is masked too, as in the original; only a training answer can hold one.
+        """
+        pad = self.processor.pad_token_id
+        ids = pad_sequence(
+            [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad, padding_side=padding_side
+        ).to(self.device)
+        is_audio = ids == self.processor.audio_token_id
+        # The embedding matrix may have no row for `<|AUDIO|>`.
+        embeds: Tensor = self.llm.get_input_embeddings()(ids.masked_fill(is_audio, pad))
+        if frames:
+            embeds = embeds.masked_scatter(is_audio[..., None], torch.cat(frames).to(embeds.dtype))
+        return embeds, (ids != pad).long()

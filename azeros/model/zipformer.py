@@ -1,0 +1,557 @@
+"""The Zipformer2 speech encoder of Auden, for inference and for training small ones (spec/ZIPFORMER.md).
+
+Only what the eval-mode forward needs is here: no balancers, whiteners, layer skipping or schedules, which a frozen encoder never uses.
+
+Letters: B batch, T feature frames (100 Hz), t frames inside a stack, D width, H heads, F mel bins.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from azeros.model.checkpoint import load_state_dict, match_keys
+
+MASKED_SCORE = -1000.0
+MIN_FRAMES = 9
+
+
+@dataclass(frozen=True)
+class ZipformerConfig:
+    """`config.json` of a Zipformer; lists have one entry for each stack (ZIPFORMER.md section 1)."""
+
+    feature_dim: int = 80
+    downsampling_factor: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 4, 2])
+    num_encoder_layers: list[int] = field(default_factory=lambda: [2, 2, 3, 4, 3, 2])
+    encoder_dim: list[int] = field(default_factory=lambda: [192, 256, 384, 512, 384, 256])
+    feedforward_dim: list[int] = field(default_factory=lambda: [576, 768, 1152, 1536, 1152, 768])
+    num_heads: list[int] = field(default_factory=lambda: [4, 4, 4, 8, 4, 4])
+    query_head_dim: list[int] = field(default_factory=lambda: [32])
+    value_head_dim: list[int] = field(default_factory=lambda: [12])
+    pos_head_dim: list[int] = field(default_factory=lambda: [4])
+    cnn_module_kernel: list[int] = field(default_factory=lambda: [31, 31, 15, 15, 15, 31])
+    pos_dim: int = 48
+    causal: bool = False
+    chunk_size: list[int] = field(default_factory=lambda: [16, 32, 64, -1])
+    left_context_frames: list[int] = field(default_factory=lambda: [64, 128, 256, -1])
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ZipformerConfig:
+        """Read `values` of a config.json: keys that inference does not use are ignored, a single value is repeated for every stack.
+
+        Raises:
+            ValueError: a per-stack list has neither one entry nor one for each stack, or the output rate is not halved.
+        """
+        if values.get("output_downsampling_factor", 2) != 2:
+            raise ValueError(
+                f"output_downsampling_factor is {values['output_downsampling_factor']}: only 2 exists"
+            )
+        known = {f.name for f in fields(cls)}
+        config = cls(**{k: v for k, v in values.items() if k in known})
+        num_stacks = len(config.downsampling_factor)
+        lists = {name: _per_stack(name, getattr(config, name), num_stacks) for name in _PER_STACK}
+        return cls(**{**asdict(config), **lists})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of config.json."""
+        return {"model_type": "zipformer", "output_downsampling_factor": 2, **asdict(self)}
+
+    @property
+    def output_dim(self) -> int:
+        """Width of `encoder_out`."""
+        return max(self.encoder_dim)
+
+
+_PER_STACK = (
+    "num_encoder_layers", "encoder_dim", "feedforward_dim", "num_heads", "query_head_dim", "value_head_dim",
+    "pos_head_dim", "cnn_module_kernel",
+)  # fmt: skip
+
+
+def _per_stack(name: str, value: int | list[int], num_stacks: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    if len(values) == 1:
+        return values * num_stacks
+    if len(values) != num_stacks:
+        raise ValueError(
+            f"{name} has {len(values)} entries for {num_stacks} stacks: give one, or one for each"
+        )
+    return values
+
+
+@dataclass
+class ZipformerOutput:
+    """What an encoder returns; frames past an item's length are not meaningful."""
+
+    encoder_out: Tensor
+    """(B, ceil(T'/2), D) float, 25 Hz."""
+    encoder_out_lens: Tensor
+    """(B,) int64, valid frames, 0 for items shorter than nine feature frames."""
+    stack_outs: list[Tensor]
+    """For each stack (B, T', D_i), 50 Hz: where a probe or an auxiliary loss looks inside."""
+
+
+def swoosh_l(x: Tensor) -> Tensor:
+    """softplus(x - 4) - 0.08 x - 0.035, any shape; computed in float32 at least (ZIPFORMER.md section 3)."""
+    return _swoosh(x, 4.0, 0.035)
+
+
+def swoosh_r(x: Tensor) -> Tensor:
+    """softplus(x - 1) - 0.08 x - 0.313261687, any shape; computed in float32 at least (ZIPFORMER.md section 3)."""
+    return _swoosh(x, 1.0, 0.313261687)
+
+
+def _swoosh(x: Tensor, shift: float, offset: float) -> Tensor:
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    # Past the threshold softplus(u) = u, which at 40 is exact in float64 too.
+    return (functional.softplus(wide - shift, threshold=40.0) - 0.08 * wide - offset).to(x.dtype)
+
+
+class BiasNorm(nn.Module):
+    """x * exp(log_scale) / rms(x - bias) over channels; the numerator is x itself."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        power = (x - self.bias).square().mean(dim=-1, keepdim=True)
+        return x * (power.rsqrt() * self.log_scale.exp())
+
+
+class Bypass(nn.Module):
+    """a + (b - a) * scale, a learned gate for each channel."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.bypass_scale = nn.Parameter(torch.full((dim,), 0.5))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(..., D), (..., D) -> (..., D)."""
+        return a + (b - a) * self.bypass_scale
+
+
+class ConvNeXt(nn.Module):
+    """Residual depthwise 7x7 and two pointwise convolutions over (time, frequency)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise_conv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.pointwise_conv1 = nn.Conv2d(channels, 3 * channels, 1)
+        self.pointwise_conv2 = nn.Conv2d(3 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, F) -> (B, C, T, F)."""
+        # A 1x1 convolution is a matrix product over the last axis of the channels-last view, without a copy.
+        hidden = self.depthwise_conv(x).permute(0, 2, 3, 1)
+        hidden = swoosh_l(
+            functional.linear(hidden, self.pointwise_conv1.weight.flatten(1), self.pointwise_conv1.bias)
+        )
+        hidden = functional.linear(hidden, self.pointwise_conv2.weight.flatten(1), self.pointwise_conv2.bias)
+        return x + hidden.permute(0, 3, 1, 2)
+
+
+class Frontend(nn.Module):
+    """Log-mel frames at 100 Hz to vectors at 50 Hz (ZIPFORMER.md section 4). Nothing in it is masked."""
+
+    def __init__(self, feature_dim: int, output_dim: int) -> None:
+        super().__init__()
+        # The indices 0, 4, 7 are those of the published weights.
+        self.conv = nn.ModuleDict({
+            "0": nn.Conv2d(1, 8, 3, padding=(0, 1)),
+            "4": nn.Conv2d(8, 32, 3, stride=2),
+            "7": nn.Conv2d(32, 128, 3, stride=(1, 2)),
+        })  # fmt: skip
+        self.convnext = ConvNeXt(128)
+        self.out = nn.Linear(128 * (((feature_dim - 1) // 2 - 1) // 2), output_dim)
+        self.out_norm = BiasNorm(output_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, F) -> (B, (T - 7) // 2, D)."""
+        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        for conv in self.conv.values():
+            x = swoosh_r(conv(x))
+        x = self.convnext(x)
+        return self.out_norm(self.out(x.transpose(1, 2).flatten(2)))
+
+
+def relative_positions(num_frames: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """(2t - 1, P) float32: the table of offsets -(t - 1) .. t - 1 (ZIPFORMER.md section 6)."""
+    offsets = torch.arange(1 - num_frames, num_frames, dtype=torch.float32, device=device)
+    stretch = dim**0.5
+    compressed = stretch * offsets.sign() * ((offsets.abs() + stretch).log() - torch.tensor(stretch).log())
+    angle = (compressed * (2 * torch.pi / dim)).atan()
+    harmonics = angle[:, None] * torch.arange(1, dim // 2 + 1, device=device)
+    table = torch.stack([harmonics.cos(), harmonics.sin()], dim=-1).flatten(1)
+    table[:, -1] = 1.0
+    return table
+
+
+class AttentionWeights(nn.Module):
+    """Relative-position attention weights, computed once a layer and used by three of its parts."""
+
+    def __init__(self, dim: int, num_heads: int, query_dim: int, pos_head_dim: int, pos_dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.query_dim, self.pos_head_dim = num_heads, query_dim, pos_head_dim
+        self.in_proj = nn.Linear(dim, num_heads * (2 * query_dim + pos_head_dim))
+        self.linear_pos = nn.Linear(pos_dim, num_heads * pos_head_dim, bias=False)
+
+    def forward(self, x: Tensor, positions: Tensor, hidden: Tensor) -> Tensor:
+        """x (B, t, D), positions (2t - 1, P), hidden (B, 1, t or 1, t) bool, True where a key is not seen -> (B, H, t, t)."""
+        batch, t, _ = x.shape
+        heads, dq, dp = self.num_heads, self.query_dim, self.pos_head_dim
+        query, key, pos = self.in_proj(x).split([heads * dq, heads * dq, heads * dp], dim=-1)
+        query = query.view(batch, t, heads, dq).transpose(1, 2)
+        key = key.view(batch, t, heads, dq).permute(0, 2, 3, 1)
+        pos = pos.view(batch, t, heads, dp).transpose(1, 2)
+        table = self.linear_pos(positions.to(x.dtype)).view(2 * t - 1, heads, dp).permute(1, 2, 0)
+        by_offset = torch.matmul(pos, table).contiguous()  # (B, H, t, 2t - 1): column = offset + t - 1
+        strides = (by_offset.stride(0), by_offset.stride(1), 2 * t - 2, 1)
+        # Element (i, j) of the shifted view is column j - i + t - 1 of row i: no gather, no copy.
+        shifted = by_offset.as_strided((batch, heads, t, t), strides, t - 1)
+        scores = (torch.matmul(query, key) + shifted).masked_fill(hidden, MASKED_SCORE)
+        return scores.softmax(dim=-1)
+
+
+class SelfAttention(nn.Module):
+    """Values of all heads, mixed by given weights."""
+
+    def __init__(self, dim: int, num_heads: int, value_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(dim, num_heads * value_dim)
+        self.out_proj = nn.Linear(num_heads * value_dim, dim)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x (B, t, D), weights (B, H, t, t) -> (B, t, D)."""
+        values = self.in_proj(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return self.out_proj(torch.matmul(weights, values).transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Linear, SwooshL, Linear."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, hidden_dim)
+        self.out_proj = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, t, D) -> (B, t, D)."""
+        return self.out_proj(swoosh_l(self.in_proj(x)))
+
+
+class NonlinAttention(nn.Module):
+    """Gated values of 3D/4 channels, mixed over time by the weights of head 0."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, 3 * (3 * dim // 4))
+        self.out_proj = nn.Linear(3 * dim // 4, dim)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x (B, t, D), weights (B, t, t) -> (B, t, D)."""
+        gate, values, scale = self.in_proj(x).chunk(3, dim=-1)
+        return self.out_proj(torch.bmm(weights, gate.tanh() * values) * scale)
+
+
+class ChunkCausalConv(nn.Module):
+    """Depthwise convolution that sees its own chunk and the past (ZIPFORMER.md appendix A)."""
+
+    def __init__(self, dim: int, kernel: int) -> None:
+        super().__init__()
+        self.causal_conv = nn.Conv1d(dim, dim, (kernel + 1) // 2, groups=dim)
+        self.chunkwise_conv = nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
+        self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, dim, kernel))
+
+    def forward(self, x: Tensor, chunk: int) -> Tensor:
+        """x (B, D, t), chunk in frames of this stack or -1 -> (B, D, t)."""
+        batch, dim, t = x.shape
+        chunk = t if chunk < 0 or chunk > t else chunk
+        past = self.causal_conv(functional.pad(x, (self.causal_conv.kernel_size[0] - 1, 0)))
+        padded = functional.pad(x, (0, -t % chunk))
+        chunks = padded.unflatten(2, (-1, chunk)).transpose(1, 2).flatten(0, 1)
+        inside = self.chunkwise_conv(chunks) * self._edge_scale(chunk)
+        inside = inside.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
+        return past + inside[..., :t]
+
+    def _edge_scale(self, chunk: int) -> Tensor:
+        from_left, from_right = self.chunkwise_conv_scale
+        kernel = from_left.shape[-1]
+        left = functional.pad(from_left, (0, max(chunk - kernel, 0)))[:, :chunk]
+        right = functional.pad(from_right, (max(chunk - kernel, 0), 0))[:, -chunk:]
+        return 1.0 + left + right
+
+
+class ConvModule(nn.Module):
+    """Gated depthwise convolution over time; padded frames are zeroed before it."""
+
+    def __init__(self, dim: int, kernel: int, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.depthwise_conv: nn.Module = (
+            ChunkCausalConv(dim, kernel)
+            if causal
+            else nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
+        )
+        self.out_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, padding: Tensor, chunk: int) -> Tensor:
+        """x (B, t, D), padding (B, t) bool -> (B, t, D)."""
+        gated = functional.glu(self.in_proj(x), dim=-1).masked_fill(padding[..., None], 0.0).transpose(1, 2)
+        mixed = self.depthwise_conv(gated, chunk) if self.causal else self.depthwise_conv(gated)
+        return self.out_proj(swoosh_r(mixed.transpose(1, 2)))
+
+
+@dataclass
+class Masks:
+    """What a stack must not look at, at its own rate, with its table of relative positions."""
+
+    padding: Tensor
+    """(B, t) bool, True at padding."""
+    hidden: Tensor
+    """(B, 1, t or 1, t) bool, True where a key is not seen."""
+    positions: Tensor
+    """(2t - 1, P) float32."""
+    chunk: int
+    """Chunk of a causal model in frames of the stack; -1 is the whole input."""
+
+
+class Layer(nn.Module):
+    """One Zipformer layer (ZIPFORMER.md section 7)."""
+
+    def __init__(self, config: ZipformerConfig, stack: int) -> None:
+        super().__init__()
+        dim, hidden = config.encoder_dim[stack], config.feedforward_dim[stack]
+        heads, kernel = config.num_heads[stack], config.cnn_module_kernel[stack]
+        query, pos, value = (
+            config.query_head_dim[stack],
+            config.pos_head_dim[stack],
+            config.value_head_dim[stack],
+        )
+        self.self_attn_weights = AttentionWeights(dim, heads, query, pos, config.pos_dim)
+        self.self_attn1 = SelfAttention(dim, heads, value)
+        self.self_attn2 = SelfAttention(dim, heads, value)
+        self.feed_forward1 = FeedForward(dim, 3 * hidden // 4)
+        self.feed_forward2 = FeedForward(dim, hidden)
+        self.feed_forward3 = FeedForward(dim, 5 * hidden // 4)
+        self.nonlin_attention = NonlinAttention(dim)
+        self.conv_module1 = ConvModule(dim, kernel, config.causal)
+        self.conv_module2 = ConvModule(dim, kernel, config.causal)
+        self.norm = BiasNorm(dim)
+        self.bypass = Bypass(dim)
+        self.bypass_mid = Bypass(dim)
+
+    def forward(self, x: Tensor, masks: Masks) -> Tensor:
+        """(B, t, D) -> (B, t, D)."""
+        source = x
+        weights = self.self_attn_weights(x, masks.positions, masks.hidden)
+        x = x + self.feed_forward1(x)
+        x = x + self.nonlin_attention(x, weights[:, 0])
+        x = x + self.self_attn1(x, weights)
+        x = x + self.conv_module1(x, masks.padding, masks.chunk)
+        x = x + self.feed_forward2(x)
+        x = self.bypass_mid(source, x)
+        x = x + self.self_attn2(x, weights)
+        x = x + self.conv_module2(x, masks.padding, masks.chunk)
+        x = x + self.feed_forward3(x)
+        return self.bypass(source, self.norm(x))
+
+
+class Downsample(nn.Module):
+    """Weighted sum of each `factor` neighbouring frames; the tensor's last frame fills the last group."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.bias = nn.Parameter(torch.zeros(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T', D) -> (B, ceil(T' / factor), D)."""
+        missing = -x.shape[1] % self.factor
+        x = torch.cat([x, x[:, -1:].expand(-1, missing, -1)], dim=1)
+        return torch.einsum("btfd,f->btd", x.unflatten(1, (-1, self.factor)), self.bias.softmax(dim=0))
+
+
+class Layers(nn.Module):
+    """The layers of a stack at its own rate."""
+
+    def __init__(self, config: ZipformerConfig, stack: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config, stack) for _ in range(config.num_encoder_layers[stack]))
+
+    def forward(self, x: Tensor, masks: Masks) -> Tensor:
+        """(B, t, D) -> (B, t, D)."""
+        for layer in self.layers:
+            x = layer(x, masks)
+        return x
+
+
+class DownsampledLayers(nn.Module):
+    """Layers at 1/factor of the frontend's rate, gated back into the input."""
+
+    def __init__(self, config: ZipformerConfig, stack: int) -> None:
+        super().__init__()
+        self.factor = config.downsampling_factor[stack]
+        self.downsample = Downsample(self.factor)
+        self.encoder = Layers(config, stack)
+        self.out_combiner = Bypass(config.encoder_dim[stack])
+
+    def forward(self, x: Tensor, masks: Masks) -> Tensor:
+        """(B, T', D) -> (B, T', D)."""
+        low = self.encoder(self.downsample(x), masks)
+        return self.out_combiner(x, low.repeat_interleave(self.factor, dim=1)[:, : x.shape[1]])
+
+
+def resize(x: Tensor, dim: int) -> Tensor:
+    """(..., D) -> (..., dim): cut, or filled with zero channels."""
+    return x[..., :dim] if x.shape[-1] >= dim else functional.pad(x, (0, dim - x.shape[-1]))
+
+
+class Stacks(nn.Module):
+    """The stacks of different rates and widths, and how their outputs are joined (ZIPFORMER.md section 5)."""
+
+    def __init__(self, config: ZipformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoders = nn.ModuleList(
+            Layers(config, i) if factor == 1 else DownsampledLayers(config, i)
+            for i, factor in enumerate(config.downsampling_factor)
+        )
+        self.downsample_output = Downsample(2)
+
+    def forward(
+        self, x: Tensor, padding: Tensor, chunk: int, left_context: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """x (B, T', D_0), padding (B, T') -> encoder_out (B, ceil(T'/2), D), and each stack's output (B, T', D_i)."""
+        outs: list[Tensor] = []
+        for stack, dim, factor in zip(
+            self.encoders, self.config.encoder_dim, self.config.downsampling_factor, strict=True
+        ):
+            x = stack(resize(x, dim), self._masks(padding, factor, chunk, left_context))
+            outs.append(x)
+        joined = outs[-1]
+        for out in reversed(outs[:-1]):
+            joined = torch.cat([joined, out[..., joined.shape[-1] :]], dim=-1)
+        return self.downsample_output(joined), outs
+
+    def _masks(self, padding: Tensor, factor: int, chunk: int, left_context: int) -> Masks:
+        low = padding[:, ::factor]
+        hidden = low[:, None, None, :]
+        if chunk >= 0:
+            hidden = (
+                hidden
+                | _outside_chunks(padding.shape[1], chunk, left_context, padding.device)[::factor, ::factor]
+            )
+        positions = relative_positions(low.shape[1], self.config.pos_dim, padding.device)
+        return Masks(low, hidden, positions, chunk if chunk < 0 else chunk // factor)
+
+
+def _outside_chunks(num_frames: int, chunk: int, left_context: int, device: torch.device) -> Tensor:
+    """(T', T') bool: True where the key's chunk is later than the query's, or further back than the left context."""
+    index = torch.arange(num_frames, device=device) // chunk
+    behind = index[:, None] - index[None, :]
+    if left_context < 0:
+        return behind < 0
+    return (behind < 0) | (behind > max(left_context // chunk, 1))
+
+
+class Zipformer(nn.Module):
+    """Speech encoder: log-mel features at 100 Hz to vectors at 25 Hz."""
+
+    def __init__(self, config: ZipformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder_embed = Frontend(config.feature_dim, config.encoder_dim[0])
+        self.encoder = Stacks(config)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of `encoder_out`."""
+        return self.config.output_dim
+
+    def forward(
+        self, x: Tensor, x_lens: Tensor, chunk: int | None = None, left_context: int | None = None
+    ) -> ZipformerOutput:
+        """Encode a batch.
+
+        Args:
+            x: (B, T, F) float, Kaldi log-mel frames at 100 Hz padded with log(1e-10); T is the longest of `x_lens`.
+            x_lens: (B,) int64, frames of each item.
+            chunk: causal models only: frames of 50 Hz that are seen together, -1 all; None takes the config's last.
+            left_context: causal models only: frames of 50 Hz seen before the chunk, -1 all; None takes the config's last.
+
+        Raises:
+            ValueError: T is below nine frames.
+        """
+        if x.shape[1] < MIN_FRAMES:
+            raise ValueError(
+                f"{x.shape[1]} feature frames are too few to encode: at least {MIN_FRAMES} are needed"
+            )
+        return self.encode_embedded(self.encoder_embed(x), x_lens, chunk, left_context)
+
+    def encode_embedded(
+        self, embedded: Tensor, x_lens: Tensor, chunk: int | None = None, left_context: int | None = None
+    ) -> ZipformerOutput:
+        """The part behind the frontend: `embedded` (B, T', D_0) at 50 Hz, the rest as in `forward`."""
+        causal = self.config.causal
+        chunk = self.config.chunk_size[-1] if chunk is None else chunk
+        left_context = self.config.left_context_frames[-1] if left_context is None else left_context
+        lens = torch.div(x_lens - 7, 2, rounding_mode="floor")
+        padding = torch.arange(embedded.shape[1], device=embedded.device) >= lens[:, None]
+        encoder_out, stack_outs = self.encoder(embedded, padding, chunk if causal else -1, left_context)
+        out_lens = torch.div(lens + 1, 2, rounding_mode="floor").clamp(min=0)
+        return ZipformerOutput(encoder_out, out_lens, stack_outs)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Zipformer:
+        """Load config.json and the weights of a folder (ZIPFORMER.md section 2); composite checkpoints are unwrapped.
+
+        Raises:
+            ModelError: no config or weights there, or keys missing or left over; they are named.
+        """
+        return cls.from_state(*load_state_dict(Path(folder)), where=str(folder))
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], state: dict[str, Tensor], where: str) -> Zipformer:
+        """Build from the content of a config.json and the tensors by name; `where` is for messages.
+
+        Raises:
+            ModelError: keys are missing or left over; they are named.
+        """
+        model = cls(ZipformerConfig.from_dict(values))
+        state = cls.without_unused(state)
+        match_keys(model, state, where)
+        model.load_state_dict({k: v.float() for k, v in state.items()})
+        return model.eval()
+
+    @staticmethod
+    def without_unused(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without the names that published checkpoints hold and inference never reads."""
+        return {k: v for k, v in state.items() if k != "model_batch_count" and not _is_unused(k)}
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json and model.safetensors, tensors as `dtype`."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.config.to_dict(), indent=1) + "\n")
+        save_file(
+            {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors"
+        )
+
+
+def _is_unused(key: str) -> bool:
+    """The layer's own `bypass_scale` (E.bypass_scale), unlike those of its `bypass` and `bypass_mid`."""
+    parts = key.split(".")
+    return parts[-1] == "bypass_scale" and parts[-2].isdigit()

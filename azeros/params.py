@@ -1,0 +1,276 @@
+"""params.yaml as frozen, typed models: no defaults here, unknown keys refused, units in the names."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from azeros.errors import ParamsError
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0)]
+Word = Annotated[str, Field(min_length=1)]
+# Names become stage names (`sift@name`) and folders, so they keep to what DVC and file systems both take.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+Split = Literal["train", "validation", "test"]
+Mode = Literal["sift_s", "sift_sp", "sit_sp", "sift_ssp", "sit_ssp"]
+
+
+class Section(BaseModel):
+    """A block of params.yaml: frozen, every key wanted, no other key taken, no value converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Pretrained(Section):
+    """A model to start from: a folder, or a hub id with the revision that pins it."""
+
+    path: Word
+    revision: Word | None
+
+
+class Foundation(Section):
+    """The frozen models; without a paralinguistic encoder there is only a stage 1."""
+
+    llm: Pretrained
+    speech_encoder: Pretrained
+    paraling_encoder: Pretrained | None
+
+
+class TinyCorpus(Section):
+    """Speech synthesised from the grammar at `path`."""
+
+    recipe: Literal["tiny"]
+    path: Path
+    num_train: Count  # utterances
+    num_validation: Count
+    num_test: Count
+
+
+class FolderCorpus(Section):
+    """A folder of recordings with transcripts."""
+
+    recipe: Literal["folder"]
+    path: Path
+    language: Word
+
+
+Corpus = Annotated[TinyCorpus | FolderCorpus, Field(discriminator="recipe")]
+
+
+class Prepare(Section):
+    """Settings of the prepare stage."""
+
+    max_rejected_share: Share
+
+
+class SiftSet(Section):
+    """One set of targets: which cuts, and how the language model is asked."""
+
+    corpus: Name
+    split: Split
+    mode: Mode
+
+
+class Sift(Section):
+    """Settings of the sift stage."""
+
+    sets: dict[Name, SiftSet]
+    max_new_tokens: Count
+    batch_size: Count
+    instructions: dict[Word, Word]  # language -> what the sit_* modes append
+    system_message: Word  # of the *_ssp modes
+
+
+class Filter(Section):
+    """What may become a target or a training row."""
+
+    min_duration_s: Seconds
+    max_duration_s: Seconds
+    max_chars_per_s: Weight
+
+    @model_validator(mode="after")
+    def _durations_in_order(self) -> Self:
+        if self.min_duration_s >= self.max_duration_s:
+            raise ValueError("min_duration_s must be below max_duration_s")
+        return self
+
+
+class Schedule(Section):
+    """Learning rate over the steps (spec/AZEROS.md section 5: Eden2)."""
+
+    base_lr: Weight
+    eden_steps: Count  # after about so many steps the rate falls off
+    warmup_steps: Count  # from half the rate to all of it
+    decay_share: Share  # of the steps, at the end, over which the rate goes to zero; the paper has none
+
+
+class TrainStage(Section):
+    """Settings of one training stage."""
+
+    start_from: Name | None  # an earlier training stage, or none: fresh projectors
+    sets: Annotated[dict[Name, Weight], Field(min_length=1)]
+    num_steps: Count
+    batch_size: Count  # utterances
+    schedule: Schedule
+    log_every_steps: Count
+    checkpoint_every_steps: Count
+
+
+class Train(Section):
+    """The two training stages."""
+
+    stage1: TrainStage
+    stage2: TrainStage
+
+
+class Instructions(Section):
+    """How a language asks what is measured."""
+
+    repeat: Word
+    gender: Word
+    age: Word
+    emotion: Word
+
+
+class Evaluate(Section):
+    """Settings of the evaluate stage."""
+
+    corpora: Annotated[list[Name], Field(min_length=1)]
+    instructions: dict[Word, Instructions]
+    max_new_tokens: Count
+    batch_size: Count
+
+
+class Package(Section):
+    """Settings of the package stage."""
+
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    foundation: Foundation
+    corpora: dict[Name, Corpus]
+    prepare: Prepare
+    sift: Sift
+    filter: Filter
+    train: Train
+    evaluate: Evaluate
+    package: Package
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        for name, targets in self.sift.sets.items():
+            _known(targets.corpus, self.corpora, f"sift.sets.{name}.corpus", "corpora")
+        for stage in ("stage1", "stage2"):
+            for name in getattr(self.train, stage).sets:
+                _known(name, self.sift.sets, f"train.{stage}.sets", "sift.sets")
+        for name in self.evaluate.corpora:
+            _known(name, self.corpora, "evaluate.corpora", "corpora")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> Self:
+        if self.train.stage1.start_from is not None:
+            raise ValueError("train.stage1.start_from: stage1 is the first stage; write null")
+        if self.train.stage2.start_from not in (None, "stage1"):
+            raise ValueError("train.stage2.start_from: write stage1, or null for fresh projectors")
+        for name in self.train.stage1.sets:
+            if self.sift.sets[name].mode != "sift_s":
+                raise ValueError(f"train.stage1.sets: '{name}' is not of mode sift_s, the one stage 1 reads")
+        return self
+
+
+def _known(name: str, names: Mapping[str, object], field: str, section: str) -> None:
+    if name not in names:
+        choice = _suggestion(name, names) or f"; there are: {', '.join(names)}"
+        raise ValueError(f"{field}: no '{name}' in {section}{choice}")
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises ParamsError, one line naming the file, the field, the value and the remedy.
+    """
+    document = _read(path)
+    try:
+        # By way of JSON: strict typing then still reads text as a path.
+        return Params.model_validate_json(json.dumps(document, default=str))
+    except TypeError as error:
+        raise ParamsError(f"{path}: a key is not a plain word ({error}); mend it") from error
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {_explain(document, error.errors(include_url=False))}") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        # YAML 1.2 as DVC reads it: `no` is a word, 1e-3 a number, a repeated key an error.
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(
+            f"{path}: {error.strerror}; give the path of a params.yaml with --params"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: not UTF-8 text; save it as UTF-8") from error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise ParamsError(
+            f"{path}{line}: not valid YAML: {' '.join(str(problem).split())}; mend it"
+        ) from error
+
+
+def _explain(document: Any, errors: list[ErrorDetails]) -> str:
+    """One sentence on the most telling error: an unknown key explains the missing one beside it."""
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
+    place = _keys(document, first["loc"])
+    field, value = ".".join(place), json.dumps(first["input"], ensure_ascii=False, default=str)
+    message = first["msg"].removeprefix("Value error, ")
+    match first["type"]:
+        case "extra_forbidden":
+            missing = [_keys(document, error["loc"]) for error in errors if error["type"] == "missing"]
+            siblings = [keys[-1] for keys in missing if keys[:-1] == place[:-1]]
+            hint = _suggestion(place[-1], siblings)
+            return f"unknown key '{field}' (value {value}){hint}; correct or remove it"
+        case "union_tag_not_found":
+            return f"'{field}.recipe' is missing; add it, every corpus names its recipe"
+        case "union_tag_invalid":
+            known = first["ctx"]["expected_tags"]
+            return f"'{field}.recipe' is '{first['ctx']['tag']}': no such recipe; write one of {known}"
+        case "missing":
+            return f"'{field}' is missing; add it, every setting is written out"
+        case "value_error":
+            return f"{field}: {message}" if field else message
+        case _:
+            shown = value if len(value) <= 60 else f"{value[:60]}..."
+            return f"'{field or 'the file'}' is {shown}: {message[:1].lower()}{message[1:]}; correct it"
+
+
+def _keys(document: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that lead to an error, as they stand in the file (pydantic adds the recipe of a corpus)."""
+    keys: list[str] = []
+    for depth, part in enumerate(loc, start=1):
+        here = part in document if isinstance(document, dict) else isinstance(document, list)
+        if here or (depth == len(loc) and part != "[key]"):
+            keys.append(str(part))
+        if here:
+            document = document[part]
+    return keys
+
+
+def _suggestion(word: str, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""

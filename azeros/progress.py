@@ -1,0 +1,45 @@
+"""One progress bar for every long job: on a terminal it moves, in a log file it is a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_LINE_EVERY_S = 15.0
+
+
+@contextmanager
+def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`; shows `what`, the count, the rate and the time that is left."""
+    if total == 0:
+        yield lambda count: None
+    elif sys.stderr.isatty():
+        yield from _bar(what, total)
+    else:
+        yield from _lines(what, total)
+
+
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.update(task, advance=count)
+
+
+def _lines(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last > _LINE_EVERY_S or done == total:
+            last = now
+            left_s = (now - started) / done * (total - done)
+            print(f"{what}: {done}/{total}, {now - started:.0f} s, {left_s:.0f} s left", file=sys.stderr, flush=True)
+
+    yield advance

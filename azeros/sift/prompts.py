@@ -1,0 +1,114 @@
+"""What the language model is shown: transcript, speaker attributes and instruction, in the five modes.
+
+mode      transcript  attributes  instruction  system message
+sift_s        x
+sift_sp       x           x
+sit_sp        x           x            x
+sift_ssp      x           x                          x
+sit_ssp       x           x            x             x
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from azeros.data.manifests import age_group_of
+from azeros.errors import ParamsError
+from azeros.sift.text import normalize
+
+if TYPE_CHECKING:
+    from lhotse import SupervisionSegment
+
+    from azeros.params import Mode, Sift
+
+START_OF_TURN = "<|im_start|>"
+END_OF_TURN = "<|im_end|>"
+GENERATION_PROMPT = f"{START_OF_TURN}assistant\n"
+UNKNOWN = "?"
+ATTRIBUTES = ("age", "gender", "emotion")
+_UNKNOWN_WORDS = {"", "?", "na", "null", "unk", "unknown"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row as it is put to the language model."""
+
+    id: str
+    metadata: dict[str, str]
+    """age, gender, emotion and text, `?` where unknown, and language where the row has one."""
+    input_text: str
+    """The transcript, with its attributes in the modes that show them."""
+    instruction: str
+    """Empty in the sift_* modes."""
+    system_message: str
+    """Empty outside the *_ssp modes."""
+    prompt: str
+    """All of it, rendered up to where the answer begins."""
+
+    @property
+    def user_text(self) -> str:
+        """What stands in the user's turn: `input_text` of the finished row."""
+        return f"{self.input_text} {self.instruction}" if self.instruction else self.input_text
+
+
+def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Prompt:
+    """The prompt for one utterance.
+
+    Raises:
+        ParamsError: the mode wants an instruction and there is none in the utterance's language.
+    """
+    metadata = read_metadata(supervision)
+    system_message = settings.system_message if mode.endswith("_ssp") else ""
+    prompt = Prompt(
+        id=supervision.id,
+        metadata=metadata,
+        input_text=metadata["text"] if mode == "sift_s" else wrap_metadata(metadata["text"], metadata),
+        instruction=_instruction(supervision, settings) if mode.startswith("sit_") else "",
+        system_message=system_message,
+        prompt="",
+    )
+    messages = [{"role": "system", "content": system_message}] if system_message else []
+    messages.append({"role": "user", "content": prompt.user_text})
+    return Prompt(**{**vars(prompt), "prompt": render_chat(messages) + GENERATION_PROMPT})
+
+
+def read_metadata(supervision: SupervisionSegment) -> dict[str, str]:
+    """What is known of an utterance in lower case, `?` for the rest: also for a transcript "unknown"."""
+    custom = supervision.custom or {}
+    age = custom.get("age_group") or age_group_of(custom.get("age"))
+    metadata = {
+        "age": _known(age),
+        "gender": _known(supervision.gender),
+        "emotion": _known(custom.get("emotion")),
+        "text": _known(normalize(supervision.text or "")),
+    }
+    return metadata | ({"language": supervision.language} if supervision.language else {})
+
+
+def wrap_metadata(text: str, metadata: Mapping[str, str]) -> str:
+    """`text` in audio tags with the attributes that are known, always in the same order."""
+    shown = (f"{key}: {metadata[key]}" for key in ATTRIBUTES if metadata.get(key, UNKNOWN) != UNKNOWN)
+    return f"<audio><meta>{', '.join(shown)}</meta><text>{text}</text></audio>"
+
+
+def render_chat(messages: Iterable[Mapping[str, str]]) -> str:
+    """Turns in ChatML as the model is trained on them: no system turn unless there is one in `messages`."""
+    return "".join(f"{START_OF_TURN}{m['role']}\n{m['content']}{END_OF_TURN}\n" for m in messages)
+
+
+def _known(value: object) -> str:
+    word = str("" if value is None else value).lower()
+    return UNKNOWN if word in _UNKNOWN_WORDS else word
+
+
+def _instruction(supervision: SupervisionSegment, settings: Sift) -> str:
+    try:
+        return settings.instructions[supervision.language or ""]
+    except KeyError:
+        language = f"language '{supervision.language}'" if supervision.language else "no language"
+        raise ParamsError(
+            f"sift.instructions: cut {supervision.id} has {language}, there are instructions in "
+            f"{', '.join(settings.instructions)}; add one"
+        ) from None

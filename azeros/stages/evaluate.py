@@ -1,0 +1,48 @@
+"""Stage `evaluate`: held-out speech put to the models before and after each training stage, its text to the language model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from azeros.params import Params
+from azeros.work import stage_output
+
+
+def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
+    """Write metrics.json, report.md, plots and every answer to `output`.
+
+    Args:
+        params: settings; `evaluate.corpora` says whose test splits are asked.
+        manifests: folder with one manifest folder a corpus.
+        models: folder with the outputs of the training stages.
+        output: the folder to make.
+
+    Raises:
+        AudioError, ManifestError, ModelError: by what is wrong with the inputs.
+    """
+    from azeros import tracking
+    from azeros.data.manifests import cuts_path, read_cuts
+    from azeros.evaluation.asks import Ask, asks_of, score
+    from azeros.evaluation.report import write_report
+    from azeros.evaluation.systems import speech_answers, text_answers
+    from azeros.foundation import build_model, encoder_paths
+    from azeros.training.encoded import encode_cuts
+
+    settings = params.evaluate
+    cuts = {corpus: list(read_cuts(cuts_path(manifests / corpus, "test"))) for corpus in settings.corpora}
+    asks = [ask for of_corpus in cuts.values() for cut in of_corpus for ask in asks_of(cut, settings)]
+    durations_s = {cut.id: cut.duration for of_corpus in cuts.values() for cut in of_corpus}
+    with tracking.stage_run("evaluate", settings.model_dump(mode="json")) as run_log, stage_output(output) as draft:
+        model = build_model(params, paraling=True)
+        encoded = encode_cuts(model, encoder_paths(params, paraling=True), cuts, manifests)
+        ceiling = text_answers(model, asks, settings.batch_size, settings.max_new_tokens)
+        answers: dict[str, dict[Ask, str]] = {"text": ceiling}
+        for name, paraling, projectors in (("untrained", False, None), ("stage1", False, models / "stage1"), ("stage2", True, models / "stage2")):
+            model = build_model(params, paraling, projectors)
+            branches = encoded.branches(encoder_paths(params, paraling))
+            answers[name] = speech_answers(name, model, asks, branches, durations_s, settings.batch_size, settings.max_new_tokens)
+        results = {name: score(asks, given, ceiling) for name, given in answers.items()}
+        write_report(draft, results, asks, answers)
+        run_log.set_summary({f"{name}/{kind}": figure.value for name, figures in results.items() for kind, figure in figures.items()})
+        for artifact in ("report.md", "metrics.json", "abilities.svg", "answers.jsonl"):
+            run_log.log_artifact(draft / artifact)

@@ -1,0 +1,76 @@
+"""Stage `train`: the projectors of one training stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from azeros.errors import StageError
+from azeros.params import Params, TrainStage
+from azeros.work import hash_files, stage_output, work_dir, write_json
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from azeros.training.rows import Row
+
+
+def run(params: Params, name: str, manifests: Path, targets: Path, output: Path) -> None:
+    """Train the projectors of `name` (stage1 or stage2) and write them with their learning curve to `output`.
+
+    Args:
+        params: settings; `params.train.<name>` are this stage's.
+        name: stage1 trains the semantic projector, stage2 the paralinguistic one beside the frozen semantic one.
+        manifests: folder with one manifest folder a corpus.
+        targets: folder under which the sets lie: itself a mode's folder, or one that holds the modes'.
+        output: gets projectors.safetensors, curve.csv and metrics.json.
+
+    Raises:
+        StageError: a set of targets or the stage to start from is not there.
+        AudioError, ManifestError, ModelError: by what is wrong with the inputs.
+    """
+    from azeros import tracking
+    from azeros.foundation import build_model, encoder_paths
+    from azeros.model.checkpoint import save_projectors
+    from azeros.training.encoded import encode_cuts
+    from azeros.training.loop import train, write_curve
+    from azeros.training.rows import batches, read_rows
+
+    stage: TrainStage = getattr(params.train, name)
+    paraling = name == "stage2"
+    start = output.parent / stage.start_from if stage.start_from else None
+    folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
+    read = {set_name: read_rows(folder, params.filter) for set_name, folder in folders.items()}
+    sets = {set_name: rows for set_name, (rows, _) in read.items()}
+    cuts: dict[str, list[Cut]] = {}
+    for set_name, rows in sets.items():
+        cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
+    key = {"stage": stage, "seed": params.seed, "foundation": params.foundation, "inputs": hash_files([*folders.values(), *([start] if start else [])])}
+    work = work_dir(name, key)
+    with tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")) as run_log, stage_output(output) as draft:
+        model = build_model(params, paraling, start)
+        if start:
+            model.speech_encoder_projector.requires_grad_(False)
+        encoded = encode_cuts(model, encoder_paths(params, paraling), cuts, manifests)
+        curve = train(model, batches(sets, stage, params.seed), encoded, stage, work, run_log.log)
+        save_projectors(model, draft / "projectors.safetensors")
+        write_curve(draft / "curve.csv", curve)
+        write_json(draft / "metrics.json", _metrics(read, curve[-1]))
+        for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
+            run_log.log_artifact(draft / artifact)
+
+
+def _metrics(read: dict[str, tuple[list[Row], dict[str, int]]], last: dict[str, float]) -> dict[str, object]:
+    return {
+        "rows": {name: len(rows) for name, (rows, _) in read.items()},
+        "rejected": {name: rejects for name, (_, rejects) in read.items()},
+        **{key: round(last[key], 6) for key in ("step", "loss", "accuracy")},
+    }
+
+
+def _find_set(targets: Path, params: Params, set_name: str) -> Path:
+    mode = params.sift.sets[set_name].mode
+    for folder in (targets / set_name, targets / mode / set_name):
+        if folder.is_dir():
+            return folder
+    raise StageError(f"{targets}: the targets of set {set_name} are not there: run `dvc repro sift@{set_name}`")

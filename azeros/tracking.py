@@ -1,0 +1,289 @@
+"""What a stage did, remembered by MLflow: one parent run a pipeline run, a child run a stage.
+
+The only module that knows MLflow. Tracking never stops a stage: if the store fails, it warns once and keeps
+the figures that are still to come in a file under .work/tracking/.
+"""
+
+import json
+import logging
+import os
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from azeros.work import WORK_ROOT
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "azeros"
+PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # names the pipeline run that a stage belongs to: any unique text
+PIPELINE_TAG = "azeros.pipeline"  # holds that name, on the parent run
+_DEFAULT_STORE = "sqlite:///mlflow.db"
+_SQLITE = "sqlite:///"
+_FLUSH_EVERY_S = 5.0  # a write to the store takes some 20 ms, too much for every training step
+_METRICS_PER_REQUEST = 1000  # MLflow takes no more
+_PARAMS_PER_REQUEST = 100
+_BUSY_TIMEOUT_S = 10.0  # another stage's write takes milliseconds
+_LOCK_TIMEOUT_S = 120.0  # making the database takes some 10 s, longer on a busy machine
+
+# Read by MLflow when it is imported. A server that is down then costs seconds, not minutes.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A connection, and the runs in it."""
+
+    client: "MlflowClient"
+    run_id: str
+    parent_id: str | None
+
+
+@dataclass(frozen=True)
+class _Point:
+    key: str
+    value: float
+    timestamp: int  # ms since the epoch
+    step: int
+
+
+@dataclass
+class StageRun:
+    """The run of one stage. Whatever MLflow does, nothing here raises because of it."""
+
+    name: str
+    _store: _Store | None
+    _pending: list[_Point] = field(default_factory=list)
+    _flushed_at_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def id(self) -> str | None:
+        """The run's id in the store, for provenance; None where the store is out of reach."""
+        return self._store.run_id if self._store else None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add one point to each of the named curves."""
+        now_ms = int(time.time() * 1000)
+        self._pending += [_Point(key, float(value), now_ms, step) for key, value in metrics.items()]
+        late = time.monotonic() - self._flushed_at_s > _FLUSH_EVERY_S
+        if late or len(self._pending) >= _METRICS_PER_REQUEST:
+            self._flush()
+
+    def set_summary(self, metrics: Mapping[str, float]) -> None:
+        """Record final figures, under names that no curve has."""
+        self.log(metrics, step=0)
+        self._flush()
+
+    def log_artifact(self, path: Path) -> None:
+        """Keep a copy of a file, or of a folder under its name."""
+        if path.is_dir():
+            self._send(lambda store: store.client.log_artifacts(store.run_id, str(path), path.name))
+        else:
+            self._send(lambda store: store.client.log_artifact(store.run_id, str(path)))
+
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a table, one mapping a row, as `<name>.json`, which MLflow shows and compares."""
+        columns = {key: [row.get(key) for row in rows] for key in (rows[0] if rows else ())}
+        self._send(lambda store: store.client.log_table(store.run_id, columns, f"{name}.json"))
+
+    def close(self, status: str) -> None:
+        """End the run; and the pipeline run, which the next stage of it opens again."""
+        self._flush()
+        self._send(lambda store: _terminate(store, status))
+
+    def _flush(self) -> None:
+        self._flushed_at_s = time.monotonic()
+        while self._pending:
+            batch = self._pending[:_METRICS_PER_REQUEST]
+            if self._store is None:
+                _keep_locally([{"run": self.name, **asdict(point)} for point in batch])
+            elif not self._send(lambda store, batch=batch: _send_points(store, batch)):  # type: ignore[misc]
+                continue
+            del self._pending[: len(batch)]
+
+    def _send(self, action: Callable[[_Store], object]) -> bool:
+        if self._store is None:
+            return False
+        try:
+            action(self._store)
+        except Exception as error:  # MLflow, SQLAlchemy, requests and sqlite3 each raise their own
+            _warn(error)
+            self._store = None
+            return False
+        return True
+
+
+def _send_points(store: _Store, points: Sequence[_Point]) -> None:
+    from mlflow.entities import Metric
+
+    store.client.log_batch(store.run_id, metrics=[Metric(**asdict(point)) for point in points])
+
+
+def _terminate(store: _Store, status: str) -> None:
+    for run_id in (store.run_id, store.parent_id):
+        if run_id:
+            store.client.set_terminated(run_id, status)
+
+
+def _local_file() -> Path:
+    return WORK_ROOT / "tracking" / f"{os.getpid()}.jsonl"
+
+
+def _keep_locally(records: Sequence[Mapping[str, Any]]) -> None:
+    path = _local_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _warn(error: Exception) -> None:
+    reason = " ".join(str(error).split())[:200]
+    logger.warning(
+        "MLflow is out of reach (%s); the stage goes on, its figures in %s; check MLFLOW_TRACKING_URI (%s)",
+        f"{type(error).__name__}: {reason}",
+        _local_file(),
+        _store_uri(),
+    )
+
+
+@contextmanager
+def stage_run(name: str, params: Mapping[str, Any]) -> Iterator[StageRun]:
+    """Track the work of the block as a run called `name`, `params` flattened to `section.key`.
+
+    The store is MLFLOW_TRACKING_URI, or ./mlflow.db. The run ends as FINISHED, FAILED or, after Ctrl-C or
+    SIGTERM, KILLED.
+    """
+    try:
+        run = StageRun(name, _open(name, params))
+    except Exception as error:
+        _warn(error)
+        _keep_locally([{"run": name, "params": flatten(params)}])
+        run = StageRun(name, None)
+    try:
+        yield run
+    except Exception:
+        run.close("FAILED")
+        raise
+    except BaseException:
+        run.close("KILLED")
+        raise
+    run.close("FINISHED")
+
+
+def flatten(params: Mapping[str, Any]) -> dict[str, str]:
+    """One `a.b.c: text` for each setting of nested mappings and params sections."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        if isinstance(plain, Mapping):
+            flat |= {f"{key}.{inner}": text for inner, text in flatten(plain).items()}
+        else:
+            flat[key] = plain if isinstance(plain, str) else json.dumps(plain, default=str)
+    return flat
+
+
+def _store_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_STORE
+
+
+def _open(name: str, params: Mapping[str, Any]) -> _Store:
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow.entities import Param
+    from mlflow.tracking import MlflowClient
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    uri = _store_uri()
+    with _one_at_a_time(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        parent_id = _parent_run(client, experiment_id)
+    tags = _origin() | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
+    run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+    settings = [Param(key, text) for key, text in flatten(params).items()]
+    for start in range(0, len(settings), _PARAMS_PER_REQUEST):
+        client.log_batch(run_id, params=settings[start : start + _PARAMS_PER_REQUEST])
+    return _Store(client, run_id, parent_id)
+
+
+@contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Two stages that start at once must not both make the database, or both make the parent run."""
+    from filelock import FileLock
+
+    database = Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    lock = database.with_name(f"{database.name}.lock") if database else WORK_ROOT / "tracking" / "lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock, timeout=_LOCK_TIMEOUT_S):
+        if database:
+            _check_writable(database)
+        yield
+
+
+def _check_writable(database: Path) -> None:
+    """Fail in seconds where the file is locked, damaged or forbidden; MLflow would try for minutes."""
+    with closing(sqlite3.connect(database, timeout=_BUSY_TIMEOUT_S)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+
+
+def _parent_run(client: "MlflowClient", experiment_id: str) -> str | None:
+    """The id of the pipeline run that this stage belongs to, made if this is its first stage."""
+    pipeline = os.environ.get(PARENT_VARIABLE) or _ancestor_dvc()
+    if pipeline is None:
+        return None
+    found = client.search_runs([experiment_id], f"tags.`{PIPELINE_TAG}` = '{pipeline}'", max_results=1)
+    if found:
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return found[0].info.run_id
+    name = os.environ.get("DVC_EXP_NAME") or "pipeline"
+    return client.create_run(
+        experiment_id, run_name=name, tags={PIPELINE_TAG: pipeline} | _origin()
+    ).info.run_id
+
+
+def _ancestor_dvc() -> str | None:
+    """Host, process id and start of the `dvc` above this process: one for all stages of a `dvc repro`."""
+    import psutil
+
+    for process in psutil.Process().parents():
+        # `dvc ...`, `python /path/dvc ...` and `python -m dvc ...`
+        if "dvc" in [Path(word).name for word in process.cmdline()[:3]]:
+            return f"{socket.gethostname()}:{process.pid}:{process.create_time():.0f}"
+    return None
+
+
+def _origin() -> dict[str, str]:
+    """Tags that say which code and which DVC stage a run comes from."""
+    tags = {
+        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
+        "git.changed_files": _git("status", "--porcelain", "--untracked-files=no"),
+        "dvc.stage": os.environ.get("DVC_STAGE"),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        process = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -1,0 +1,100 @@
+"""The frozen encoders' outputs, computed once for each recording and kept on disk: training and evaluation read them again and again.
+
+Letters: B batch, T' encoder frames (25 Hz), D encoder width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from azeros.data.audio import load_cut
+from azeros.data.features import fbank
+from azeros.model.speech_llm import AZerosModel, EncoderOutputs
+from azeros.progress import track
+from azeros.work import hash_files, work_dir
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+_SHARD_CUTS = 200
+
+
+class EncodedCuts:
+    """Encoder outputs by cut id, one branch (speech or paraling) at a time."""
+
+    def __init__(self, outputs: dict[str, dict[str, Tensor]]) -> None:
+        self._outputs = outputs
+
+    def batch(self, ids: Sequence[str]) -> EncoderOutputs:
+        """The outputs of some cuts as one padded batch; each item is what it would be alone."""
+        padded: dict[str, Tensor | None] = {"speech": None, "speech_lens": None, "paraling": None, "paraling_lens": None}
+        for branch, by_id in self._outputs.items():
+            items = [by_id[key] for key in ids]
+            padded[branch] = pad_sequence([item.float() for item in items], batch_first=True)
+            padded[f"{branch}_lens"] = torch.tensor([len(item) for item in items])
+        return EncoderOutputs(**padded)  # type: ignore[arg-type]
+
+
+    def branches(self, names: Iterable[str]) -> EncodedCuts:
+        """The outputs of some of the encoders."""
+        return EncodedCuts({name: self._outputs[name] for name in names})
+
+
+def encode_cuts(model: AZerosModel, encoder_paths: dict[str, str], cuts: dict[str, list[Cut]], manifests: Path) -> EncodedCuts:
+    """Encode each cut by itself with every encoder of `model`, or read what an earlier stage stored.
+
+    Args:
+        model: whose encoders are used.
+        encoder_paths: branch -> where its encoder came from; with the content of the corpus it names the store.
+        cuts: corpus -> what to encode of it.
+        manifests: folder with one manifest folder a corpus.
+
+    Raises:
+        AudioError: a recording is gone, unreadable or too short.
+    """
+    outputs: dict[str, dict[str, Tensor]] = {branch: {} for branch in encoder_paths}
+    for corpus, of_corpus in cuts.items():
+        digest = hash_files([manifests / corpus])
+        by_id = {cut.id: cut for cut in of_corpus}
+        for branch, path in encoder_paths.items():
+            outputs[branch] |= _encode_branch(getattr(model, f"{branch}_encoder"), branch, path, by_id, digest)
+    return EncodedCuts(outputs)
+
+
+def _encode_branch(encoder: torch.nn.Module, branch: str, path: str, cuts: dict[str, Cut], digest: str) -> dict[str, Tensor]:
+    from safetensors.torch import load_file, save_file
+
+    weights = hash_files([Path(path)]) if Path(path).is_dir() else path
+    store = work_dir("encoded", {"weights": weights, "audio": digest})
+    outputs: dict[str, Tensor] = {}
+    for shard in sorted(store.glob("*.safetensors")):
+        outputs |= load_file(shard)
+    missing = [key for key in cuts if key not in outputs]
+    shards = [missing[i : i + _SHARD_CUTS] for i in range(0, len(missing), _SHARD_CUTS)]
+    start = len(list(store.glob("*.safetensors")))
+    with track(f"{branch} encoder", total=len(missing)) as advance:
+        for number, shard_ids in enumerate(shards, start):
+            encoded = {}
+            for key in shard_ids:
+                encoded[key] = _encode_one(encoder, cuts[key])
+                advance(1)
+            draft = store / f".{number:06d}.partial"
+            save_file(encoded, draft)
+            draft.replace(store / f"{number:06d}.safetensors")
+            outputs |= encoded
+    return {key: outputs[key] for key in cuts}
+
+
+@torch.no_grad()
+def _encode_one(encoder: torch.nn.Module, cut: Cut) -> Tensor:
+    """(T', D) float32."""
+    features = fbank(load_cut(cut))
+    device = next(encoder.parameters()).device
+    out = encoder(features[None].to(device), torch.tensor([len(features)], device=device))
+    return out.encoder_out[0, : int(out.encoder_out_lens[0])].cpu().contiguous()

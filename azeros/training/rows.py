@@ -1,0 +1,76 @@
+"""Training rows, and the endless, repeatable order in which they come."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from azeros.data.manifests import cut_text, read_cuts, unfit
+from azeros.errors import ManifestError
+from azeros.params import Filter, TrainStage
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+# Batches are cut out of this many at once, sorted by length, so that little of a batch is padding.
+_POOL_BATCHES = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance with the answer that is to be learned."""
+
+    cut: Cut
+    instruction: str
+    response: str
+
+    @property
+    def key(self) -> str:
+        """What the row's audio is stored under."""
+        return str(self.cut.id)
+
+
+def read_rows(targets: Path, settings: Filter) -> tuple[list[Row], dict[str, int]]:
+    """Rows of one set of targets, and how many were left out for which reason.
+
+    Raises:
+        ManifestError: a cut has no target, or none is left.
+    """
+    rows: list[Row] = []
+    rejects: dict[str, int] = {}
+    for cut in read_cuts(targets / "cuts.jsonl.gz"):
+        reason = unfit(cut.duration, cut_text(cut), settings)
+        if reason:
+            rejects[reason] = rejects.get(reason, 0) + 1
+            continue
+        custom = cut.supervisions[0].custom or {}
+        if "response" not in custom:
+            raise ManifestError(f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`")
+        rows.append(Row(cut, custom.get("instruction") or "", custom["response"]))
+    if not rows:
+        raise ManifestError(f"{targets}: no row is left to train on ({rejects}): widen `filter` in params.yaml")
+    return rows, rejects
+
+
+def batches(sets: Mapping[str, list[Row]], stage: TrainStage, seed: int) -> Iterator[list[Row]]:
+    """Endless batches that mix the sets by hours times weight; the n-th is a function of the arguments alone, so a resumed run skips to it."""
+    rng = random.Random(seed)
+    names = sorted(sets)
+    hours = [sum(row.cut.duration for row in sets[name]) / 3600 for name in names]
+    shares = [h * stage.sets[name] for name, h in zip(names, hours, strict=True)]
+    streams = {name: _shuffled(sets[name], random.Random(f"{seed}-{name}")) for name in names}
+    while True:
+        drawn = rng.choices(names, shares, k=stage.batch_size * _POOL_BATCHES)
+        pool = sorted((next(streams[name]) for name in drawn), key=lambda row: row.cut.duration)
+        chunks = [pool[i : i + stage.batch_size] for i in range(0, len(pool), stage.batch_size)]
+        rng.shuffle(chunks)
+        yield from chunks
+
+
+def _shuffled(rows: list[Row], rng: random.Random) -> Iterator[Row]:
+    """All rows in random order, again and again."""
+    while True:
+        yield from rng.sample(rows, len(rows))

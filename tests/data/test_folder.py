@@ -1,0 +1,101 @@
+"""Recipe `folder`: each row of the metadata comes out, as an utterance or as a reject with its reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from azeros.data.recipes import Reject, Utterance, open_corpus
+from azeros.errors import CorpusError
+from azeros.params import FolderCorpus
+
+
+def rows(folder: Path) -> list[Utterance | Reject]:
+    source = open_corpus(FolderCorpus(recipe="folder", path=folder, language="en"), seed=1)
+    found = list(source.rows)
+    assert len(found) == source.num_rows
+    return found
+
+
+def reasons(folder: Path) -> list[str]:
+    return [row.reason if isinstance(row, Reject) else "" for row in rows(folder)]
+
+
+def test_every_column(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,language,speaker,gender,age,age_group,emotion,split,mood\n"
+        'd/a.wav,"Well, hello",ZH,Ann,F,34,,Happy,dev,x\n'
+        "b.flac,bye,,,unknown,,Senior,,test,\n"
+    )
+    assert rows(tmp_path) == [
+        Utterance(
+            "d-a", "validation", tmp_path / "d/a.wav", "Well, hello", "zh", "Ann", "female", 34, None, "happy"
+        ),
+        Utterance("b", "test", tmp_path / "b.flac", "bye", "en", age_group="senior"),
+    ]
+
+
+def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
+    for folder in ("csv", "jsonl"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "csv/metadata.csv").write_text("\ufefffile_name,text,age\na.wav, hi,40\n", encoding="utf-8")
+    record = {"file_name": "a.wav", "text": "hi", "age": 40, "gender": None}
+    (tmp_path / "jsonl/metadata.jsonl").write_text(json.dumps(record) + "\n\n")
+    first, second = rows(tmp_path / "csv")[0], rows(tmp_path / "jsonl")[0]
+    assert isinstance(first, Utterance)
+    assert isinstance(second, Utterance)
+    assert (first.id, first.text, first.age) == (second.id, second.text, second.age) == ("a", "hi", 40)
+
+
+def test_a_folder_for_each_split(tmp_path: Path) -> None:
+    for folder in ("train", "valid", "test"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metadata.csv").write_text("file_name,text\na.wav,hi\n")
+    assert sorted((row.id, row.split) for row in rows(tmp_path) if isinstance(row, Utterance)) == [
+        ("test-a", "test"),
+        ("train-a", "train"),
+        ("valid-a", "validation"),
+    ]
+
+
+def test_no_row_and_no_recording_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,age,split\na.wav,hi,,\nb.wav,hi,x,\nc.wav,hi,9,tset\n,hi,9,\nd.wav,hi, there,9,\ne.wav\n"
+    )
+    for name in ("a.wav", "more/z.MP3", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    wanted = ["", "bad age", "unknown split", "no file_name", *["malformed row"] * 2, "not in the metadata"]
+    assert reasons(tmp_path) == wanted
+    rejects = [row for row in rows(tmp_path) if isinstance(row, Reject)]
+    assert "metadata.csv:3" in rejects[0].detail
+    assert rejects[-1].id == "more/z.MP3"
+
+
+def test_malformed_json_lines(tmp_path: Path) -> None:
+    lines = ['{"file_name": "a.wav", "text": 7}', "{", "[]", '{"text": "x"}', '{"file_name": "b.wav"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    assert reasons(tmp_path) == ["text is not text", "malformed row", "malformed row", "no file_name", ""]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no metadata.csv or metadata.jsonl"),
+        ({"metadata.csv": b"file,text\n"}, "no column file_name; its first line names file, text"),
+        ({"metadata.csv": b""}, "no column file_name and text; its first line names none"),
+        ({"metadata.csv": b"file_name,text\n", "metadata.jsonl": b""}, "both metadata.csv and metadata.jsonl"),
+        ({"metadata.csv": "file_name,text\na.wav,é\n".encode("latin-1")}, "not UTF-8"),
+        ({"metadata.csv": b'file_name,text\na.wav,"hi\n'}, "metadata.csv: not CSV after line 1"),
+    ],
+)
+def test_a_corpus_that_is_not_one(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message):
+        rows(tmp_path)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no such folder"):
+        rows(tmp_path / "gone")

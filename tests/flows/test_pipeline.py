@@ -1,0 +1,134 @@
+"""The flow runs the stages of a real DVC repository, made for the test, and takes its order from it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from azeros.errors import StageError
+from flows.pipeline import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
+from tests.conftest import ROOT
+from tests.test_architecture import STAGES
+
+PIPELINE = """
+stages:
+  a_last: {cmd: cat left right > last, deps: [left, right], outs: [last]}
+  side:
+    foreach: [right, left]
+    do: {cmd: "cat source > ${item}", deps: [source], outs: ["${item}"]}
+  z_broken: {cmd: "echo 'azeros: what is wrong' >&2; exit 3", deps: [last]}
+  parent: {cmd: printenv AZEROS_PARENT_RUN > name, outs: [name]}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    from prefect.logging import disable_run_logger
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "source").write_text("1")
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    with disable_run_logger():
+        yield tmp_path
+
+
+def run(stage: str) -> str | None:
+    return run_stage.fn(stage, pipeline="a run").name
+
+
+def test_stages_come_after_what_they_depend_on(toy: Path) -> None:
+    assert stages_in_order() == ["parent", "side@left", "side@right", "a_last", "z_broken"]
+
+
+def test_the_flow_runs_the_stages_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = [stage.partition("@")[0] for stage in stages_in_order()]
+    assert set(words) == set(STAGES)
+    assert words.index("prepare") < words.index("sift") < words.index("train") < words.index("package")
+
+
+def test_a_stage_runs_once_and_is_then_cached(toy: Path) -> None:
+    assert run("side@left") == "Completed"
+    assert (toy / "left").read_text() == "1"
+    assert run("side@left") == "Cached"
+
+
+def test_a_result_that_dvc_remembers_is_cached(toy: Path) -> None:
+    assert run("side@left") == "Completed"
+    (toy / "source").write_text("2")
+    assert run("side@left") == "Completed"
+    (toy / "source").write_text("1")
+    assert run("side@left") == "Cached"
+    assert (toy / "left").read_text() == "1"
+
+
+def test_a_failed_stage_says_why(toy: Path) -> None:
+    (toy / "last").touch()
+    with pytest.raises(StageError, match=r"stage z_broken failed .*azeros: what is wrong.*; try: dvc repro"):
+        run("z_broken")
+
+
+def test_a_stage_learns_its_pipeline_run(toy: Path) -> None:
+    run("parent")
+    assert (toy / "name").read_text() == "a run\n"
+    assert PARENT_VARIABLE == "AZEROS_PARENT_RUN"
+
+
+def test_stages_know_that_variable_too() -> None:
+    from azeros import tracking
+
+    assert tracking.PARENT_VARIABLE == PARENT_VARIABLE
+
+
+def test_a_cancelled_stage_leaves_no_process(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"sleep 60 & echo $!; trap '' INT; touch {tmp_path}/started; wait"]
+    grandchild = 0
+    with pytest.raises(KeyboardInterrupt), _process_group(command, {}) as process:  # noqa: PT012
+        assert process.stdout is not None
+        grandchild = int(process.stdout.readline())
+        raise KeyboardInterrupt
+    assert process.returncode == -signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(grandchild, 0)
+
+
+@pytest.mark.slow
+def test_a_cancelled_flow_takes_its_stage_along(toy: Path) -> None:
+    (toy / "dvc.yaml").write_text("stages: {wait: {cmd: 'echo $$ > pid; exec sleep 60', outs: [pid]}}")
+    flow = _start_flow(toy)
+    deadline = time.monotonic() + 120
+    while not (toy / "pid").exists():
+        assert time.monotonic() < deadline
+        assert flow.poll() is None
+        time.sleep(0.1)
+    flow.terminate()
+    output, _ = flow.communicate(timeout=60)
+    assert flow.returncode != 0, output
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((toy / "pid").read_text()), 0)
+
+
+@pytest.mark.slow
+def test_the_flow_runs_without_a_server(toy: Path) -> None:
+    (toy / "dvc.yaml").write_text(PIPELINE.replace("exit 3", "exit 0"))
+    flow = _start_flow(toy)
+    output, _ = flow.communicate(timeout=180)
+    assert flow.returncode == 0, output
+    assert (toy / "last").read_text() == "11"
+    assert (toy / "name").read_text().startswith("prefect:")
+
+
+def _start_flow(folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / ".prefect")}
+    environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    command = [sys.executable, "-m", "flows.pipeline"]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

@@ -1,0 +1,103 @@
+"""The command line: quick, one clear line for what the user can mend, an exit code that tells."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from azeros.cli import app
+from azeros.errors import CorpusError
+from tests.conftest import ROOT
+
+PREPARE = ["prepare", "tiny", "out", "--params", str(ROOT / "params.yaml")]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Stands in for the prepare stage and fails with its `error`."""
+    stage = ModuleType("azeros.stages.prepare")
+
+    def fail(*_: object) -> None:
+        raise stage.error
+
+    stage.run = fail  # type: ignore[attr-defined]
+    import azeros.stages
+
+    monkeypatch.setitem(sys.modules, stage.__name__, stage)
+    monkeypatch.setattr(azeros.stages, "prepare", stage, raising=False)
+    monkeypatch.setattr("azeros.cli.die_with_parent", lambda: None)
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "line"),
+    [
+        (CorpusError("a.wav:\n empty; remove it"), 1, "azeros: a.wav: empty; remove it\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full"),
+        (KeyboardInterrupt(), 130, "azeros: interrupted"),
+        (ModuleNotFoundError("No module", name="lhotse"), 1, "azeros: package 'lhotse' is not installed"),
+    ],
+)
+def test_a_failure_is_one_line_and_a_code(
+    failing: ModuleType, error: Exception, exit_code: int, line: str
+) -> None:
+    failing.error = error  # type: ignore[attr-defined]
+    result = run(*PREPARE)
+    assert result.exit_code == exit_code
+    assert line in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("bug"), ModuleNotFoundError("bug", name="azeros.x")])
+def test_a_bug_keeps_its_traceback(failing: ModuleType, error: Exception) -> None:
+    failing.error = error  # type: ignore[attr-defined]
+    assert run(*PREPARE).exception is error
+
+
+def test_wrong_params_stop_a_stage_before_it_loads(tmp_path: Path) -> None:
+    result = run("prepare", "tiny", "out", "--params", str(tmp_path / "none.yaml"))
+    assert result.exit_code == 1
+    assert "give the path of a params.yaml" in result.stderr
+
+
+def test_an_unknown_training_stage_is_a_usage_error() -> None:
+    assert run("train", "stage3", "a", "b", "c").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["prepare", "sift", "train", "evaluate", "package", "chat"])
+def test_every_command_shows_an_example(name: str) -> None:
+    assert f"Example: azeros {name} " in run(name, "--help").stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import json, sys; from typer.testing import CliRunner; from azeros.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; print(json.dumps(list(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    heavy = {"torch", "transformers", "lhotse", "mlflow", "prefect", "bentoml", "dvc", "numpy", "matplotlib"}
+    assert not heavy & set(json.loads(result.stdout))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_real_full_disk_ends_in_one_line(failing: ModuleType) -> None:
+    def fill(*_: object) -> None:
+        with open("/dev/full", "w") as device:
+            device.write("x")
+
+    failing.run = fill  # type: ignore[attr-defined]
+    result = run(*PREPARE)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "free space, then run the same command again" in result.stderr
