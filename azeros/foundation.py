@@ -27,9 +27,9 @@ def build_model(params: Params, paraling: bool, projectors: Path | None = None) 
 
     foundation = params.foundation
     model = AZerosModel.from_foundation(
-        foundation.llm.path,
-        foundation.speech_encoder.path,
-        foundation.paraling_encoder.path if paraling and foundation.paraling_encoder else None,
+        foundation.llm,
+        foundation.speech_encoder,
+        foundation.paraling_encoder if paraling else None,
         seed=params.seed,
     )
     if projectors:

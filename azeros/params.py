@@ -121,6 +121,7 @@ class TrainStage(Section):
     sets: Annotated[dict[Name, Weight], Field(min_length=1)]
     num_steps: Count
     batch_size: Count  # utterances
+    optimizer: Literal["adam", "muon"]
     schedule: Schedule
     log_every_steps: Count
     checkpoint_every_steps: Count

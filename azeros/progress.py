@@ -21,9 +21,22 @@ def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.update(task, advance=count)
@@ -40,6 +53,10 @@ def _lines(what: str, total: int) -> Iterator[Callable[[int], None]]:
         if now - last > _LINE_EVERY_S or done == total:
             last = now
             left_s = (now - started) / done * (total - done)
-            print(f"{what}: {done}/{total}, {now - started:.0f} s, {left_s:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{what}: {done}/{total}, {now - started:.0f} s, {left_s:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield advance

@@ -35,7 +35,7 @@ _FLUSH_EVERY_S = 5.0  # a write to the store takes some 20 ms, too much for ever
 _METRICS_PER_REQUEST = 1000  # MLflow takes no more
 _PARAMS_PER_REQUEST = 100
 _BUSY_TIMEOUT_S = 10.0  # another stage's write takes milliseconds
-_LOCK_TIMEOUT_S = 120.0  # making the database takes some 10 s, longer on a busy machine
+_LOCK_TIMEOUT_S = 300.0  # making the database takes some 10 s, minutes on a busy machine
 
 # Read by MLflow when it is imported. A server that is down then costs seconds, not minutes.
 _ENVIRONMENT = {

@@ -125,6 +125,8 @@ def main(arguments: list[str]) -> None:
         with ExitStack() as stack:
             if not _server_answers():  # Prefect then starts a private one for this run
                 stack.enter_context(temporary_settings(restore_defaults={PREFECT_API_URL}))
+                # and stops it at exit, which a process that SIGTERM ends outright never reaches.
+                signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
             train_azeros()
 
 

@@ -100,4 +100,4 @@ def test_a_real_full_disk_ends_in_one_line(failing: ModuleType) -> None:
     failing.run = fill  # type: ignore[attr-defined]
     result = run(*PREPARE)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "free space, then run the same command again" in result.stderr
+    assert "free space and run the same command again" in result.stderr

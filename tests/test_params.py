@@ -1,5 +1,6 @@
 """params.yaml is read strictly, and what is wrong with it is said in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ def load(folder: Path, text: str) -> Params:
 
 
 def message(folder: Path, old: str, new: str) -> str:
-    assert old in SHIPPED
+    text, count = re.subn(old, new, SHIPPED, count=1)
+    assert count
     with pytest.raises(ParamsError) as caught:
-        load(folder, SHIPPED.replace(old, new, 1))
+        load(folder, text)
     line = str(caught.value)
     assert line.startswith(str(folder / "params.yaml"))
     assert "\n" not in line
@@ -43,21 +45,21 @@ def test_params_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("max_new_tokens: 48", "max_new_token: 48", ["sift.max_new_token'", "did you mean 'max_new_tokens'"]),
+        ("max_new_tokens:", "max_new_token:", ["sift.max_new_token'", "did you mean 'max_new_tokens'"]),
         ("seed: 1", "seed: 1\nsed: 2", ["unknown key 'sed' (value 2)", "remove it"]),
         ("seed: 1\n", "", ["'seed' is missing", "add it"]),
         ("seed: 1", "seed: one", ["'seed' is \"one\"", "integer"]),
         ("seed: 1", "seed: 1.5", ["'seed' is 1.5", "integer"]),
         ("seed: 1", "seed: [", [":7: not valid YAML"]),
         ("seed: 1", "seed: 1\nseed: 2", [":4: not valid YAML", "duplicate key"]),
-        ("num_train: 4000", "num_train: 0", ["'corpora.tiny.num_train' is 0", "greater than or equal to 1"]),
+        (r"num_train: \d+", "num_train: 0", ["'corpora.tiny.num_train' is 0", "greater than or equal to 1"]),
         ("recipe: tiny", "recipe: toy", ["'corpora.tiny.recipe' is 'toy'", "'tiny', 'folder'"]),
         ("recipe: tiny, ", "", ["'corpora.tiny.recipe' is missing"]),
         ("corpus: tiny,", "corpus: tinny,", ["sift.sets.tiny_s.corpus: no 'tinny'", "did you mean 'tiny'"]),
-        ("max_duration_s: 30.0", "max_duration_s: .nan", ["filter.max_duration_s", "finite"]),
-        ("min_duration_s: 0.3", "min_duration_s: 31.0", ["filter: min_duration_s must be below"]),
+        (r"max_duration_s: [\d.]+", "max_duration_s: .nan", ["filter.max_duration_s", "finite"]),
+        (r"min_duration_s: [\d.]+", "min_duration_s: 31.0", ["filter: min_duration_s must be below"]),
         ("mode: sift_s}", "mode: sift_x}", ["sift.sets.tiny_s.mode", "'sift_ssp'"]),
-        ("sets: {tiny_s: 1.0}", "sets: {tiny_sp: 1.0}", ["train.stage1.sets", "mode sift_s"]),
+        (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sp: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
     ],
 )
@@ -67,8 +69,9 @@ def test_a_wrong_value_is_named_in_one_line(tmp_path: Path, old: str, new: str, 
 
 
 def test_yaml_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
-    params = load(tmp_path, SHIPPED.replace("1.0e-3", "1e-3").replace("    en: Desc", "    no: Desc"))
-    assert params.train.stage1.learning_rate == 1e-3
+    text = re.sub(r"base_lr: [\d.e-]+", "base_lr: 1e-3", SHIPPED).replace("    en: Desc", "    no: Desc")
+    params = load(tmp_path, text)
+    assert params.train.stage1.schedule.base_lr == 1e-3
     assert "no" in params.sift.instructions
 
 

@@ -43,10 +43,16 @@ def asks_of(cut: Cut, settings: Evaluate) -> list[Ask]:
     try:
         instructions = settings.instructions[supervision.language or ""]
     except KeyError:
-        raise ParamsError(f"evaluate.instructions: none for language '{supervision.language}' of cut {cut.id}: add them to params.yaml") from None
+        raise ParamsError(
+            f"evaluate.instructions: none for language '{supervision.language}' of cut {cut.id}: add them to params.yaml"
+        ) from None
     asks = [Ask("plain", cut.id, "", text, None), Ask("repeat", cut.id, instructions.repeat, text, text)]
     told = wrap_metadata(text, metadata)
-    asks += [Ask(key, cut.id, getattr(instructions, key), told, metadata[key]) for key in ATTRIBUTES if metadata[key] != "?"]
+    asks += [
+        Ask(key, cut.id, getattr(instructions, key), told, metadata[key])
+        for key in ATTRIBUTES
+        if metadata[key] != "?"
+    ]
     asks += [Ask(q["kind"], cut.id, q["instruction"], text, q["reply"]) for q in custom.get("questions", [])]
     return asks
 
@@ -62,10 +68,17 @@ class Figure:
 
     def to_dict(self) -> dict[str, float]:
         """Rounded, for JSON."""
-        return {"value": round(self.value, 5), "low": round(self.low, 5), "high": round(self.high, 5), "count": self.count}
+        return {
+            "value": round(self.value, 5),
+            "low": round(self.low, 5),
+            "high": round(self.high, 5),
+            "count": self.count,
+        }
 
 
-def score(asks: Iterable[Ask], answers: Mapping[Ask, str], text_answers: Mapping[Ask, str]) -> dict[str, Figure]:
+def score(
+    asks: Iterable[Ask], answers: Mapping[Ask, str], text_answers: Mapping[Ask, str]
+) -> dict[str, Figure]:
     """Figures of one system by kind.
 
     `plain` is the share answered exactly as the transcript is; `repeat_wer` counts words against the transcript, and `repeat` whole answers; attributes
@@ -81,13 +94,17 @@ def score(asks: Iterable[Ask], answers: Mapping[Ask, str], text_answers: Mapping
         if ask.kind == "repeat":
             said = word_units(ask.right or "")
             errors.append((edit_distance(said, word_units(answer)), len(said)))
-    figures = {kind: Figure(sum(h) / len(h), *wilson_interval(sum(h), len(h)), len(h)) for kind, h in hits.items()}
+    figures = {
+        kind: Figure(sum(h) / len(h), *wilson_interval(sum(h), len(h)), len(h)) for kind, h in hits.items()
+    }
     if errors:
         figures["repeat_wer"] = _error_rate(errors)
     return figures
 
 
-def _is_right(ask: Ask, answer: str, text_answers: Mapping[Ask, str], labels: Mapping[str, list[str]]) -> bool:
+def _is_right(
+    ask: Ask, answer: str, text_answers: Mapping[Ask, str], labels: Mapping[str, list[str]]
+) -> bool:
     if ask.right is None:
         return answer == text_answers[ask].strip()
     if ask.kind in labels:

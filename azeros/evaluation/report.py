@@ -18,16 +18,38 @@ _TITLES = {
 }  # fmt: skip
 
 
-def write_report(folder: Path, results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> None:
+def write_report(
+    folder: Path, results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]
+) -> None:
     """Write report.md, metrics.json, abilities.csv, abilities.svg and answers.jsonl to `folder`."""
-    metrics = {system: {kind: figure.to_dict() for kind, figure in figures.items()} for system, figures in results.items()}
+    metrics = {
+        system: {kind: figure.to_dict() for kind, figure in figures.items()}
+        for system, figures in results.items()
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    rows = [f"{system},{kind},{figure.value:.5f},{figure.low:.5f},{figure.high:.5f}" for system, figures in results.items() for kind, figure in figures.items()]
+    rows = [
+        f"{system},{kind},{figure.value:.5f},{figure.low:.5f},{figure.high:.5f}"
+        for system, figures in results.items()
+        for kind, figure in figures.items()
+    ]
     (folder / "abilities.csv").write_text("\n".join(["system,ability,value,low,high", *rows]) + "\n")
     with (folder / "answers.jsonl").open("w", encoding="utf-8") as file:
         for ask in asks:
             said = {system: given[ask] for system, given in answers.items()}
-            file.write(json.dumps({"cut": ask.cut_id, "kind": ask.kind, "instruction": ask.instruction, "text": ask.text, "right": ask.right, **said}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "cut": ask.cut_id,
+                        "kind": ask.kind,
+                        "instruction": ask.instruction,
+                        "text": ask.text,
+                        "right": ask.right,
+                        **said,
+                    },
+                    ensure_ascii=False,
+                )
+                + "\n"
+            )
     _plot(folder / "abilities.svg", results)
     (folder / "report.md").write_text(_markdown(results, asks, answers), encoding="utf-8")
 
@@ -51,7 +73,11 @@ def _markdown(results: Results, asks: Sequence[Ask], answers: Mapping[str, Mappi
 
 
 def _cell(figure: Figure | None) -> str:
-    return "" if figure is None else f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+    return (
+        ""
+        if figure is None
+        else f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+    )
 
 
 def _plot(path: Path, results: Results) -> None:
@@ -61,7 +87,11 @@ def _plot(path: Path, results: Results) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "azeros"  # the same figures give the same bytes
     from matplotlib import pyplot
 
-    kinds = [kind for kind in _TITLES if kind != "repeat_wer" and any(kind in figures for figures in results.values())]
+    kinds = [
+        kind
+        for kind in _TITLES
+        if kind != "repeat_wer" and any(kind in figures for figures in results.values())
+    ]
     figure, axes = pyplot.subplots(figsize=(9, 0.55 * len(kinds) + 1.2), layout="constrained")
     height = 0.8 / len(results)
     for index, (system, figures) in enumerate(results.items()):

@@ -21,12 +21,19 @@ def edit_distance(reference: Sequence[Hashable], hypothesis: Sequence[Hashable])
 
 def word_units(text: str) -> list[str]:
     """What word errors are counted in: words without punctuation, lower-cased; each CJK character alone."""
-    return re.findall(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+", text.lower())
+    return re.findall(
+        r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+",
+        text.lower(),
+    )
 
 
 def names_label(answer: str, label: str, labels: Sequence[str]) -> bool:
     """Whether `answer` names `label` and none of the other `labels`, as whole words."""
-    named = {other for other in labels if re.search(rf"(?<![a-z]){re.escape(other.lower())}(?![a-z])", answer.lower())}
+    named = {
+        other
+        for other in labels
+        if re.search(rf"(?<![a-z]){re.escape(other.lower())}(?![a-z])", answer.lower())
+    }
     return named == {label}
 
 

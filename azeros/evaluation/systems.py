@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from azeros.training.encoded import EncodedCuts
 
 
-def text_answers(model: AZerosModel, asks: Sequence[Ask], batch_size: int, max_new_tokens: int) -> dict[Ask, str]:
+def text_answers(
+    model: AZerosModel, asks: Sequence[Ask], batch_size: int, max_new_tokens: int
+) -> dict[Ask, str]:
     """The language model's greedy answers when it reads what the others hear."""
 
     def answer(batch: Sequence[Ask]) -> list[str]:
@@ -24,19 +26,34 @@ def text_answers(model: AZerosModel, asks: Sequence[Ask], batch_size: int, max_n
 
 
 def speech_answers(
-    name: str, model: AZerosModel, asks: Sequence[Ask], encoded: EncodedCuts, durations_s: dict[str, float], batch_size: int, max_new_tokens: int
+    name: str,
+    model: AZerosModel,
+    asks: Sequence[Ask],
+    encoded: EncodedCuts,
+    durations_s: dict[str, float],
+    batch_size: int,
+    max_new_tokens: int,
 ) -> dict[Ask, str]:
     """A speech LLM's greedy answers to the sound."""
 
     def answer(batch: Sequence[Ask]) -> list[str]:
-        messages = [[{"role": "user", "content": f"{model.audio_token_wrapped} {ask.instruction}".strip()}] for ask in batch]
-        return model.generate(encoded.batch([ask.cut_id for ask in batch]), messages, max_new_tokens=max_new_tokens)
+        messages = [
+            [{"role": "user", "content": f"{model.audio_token_wrapped} {ask.instruction}".strip()}]
+            for ask in batch
+        ]
+        return model.generate(
+            encoded.batch([ask.cut_id for ask in batch]), messages, max_new_tokens=max_new_tokens
+        )
 
     return _answer_all(name, asks, lambda ask: durations_s[ask.cut_id], answer, batch_size)
 
 
 def _answer_all(
-    name: str, asks: Sequence[Ask], length: Callable[[Ask], float], answer: Callable[[Sequence[Ask]], list[str]], batch_size: int
+    name: str,
+    asks: Sequence[Ask],
+    length: Callable[[Ask], float],
+    answer: Callable[[Sequence[Ask]], list[str]],
+    batch_size: int,
 ) -> dict[Ask, str]:
     """Answers in batches of one kind and like length: little padding, and answers of like length."""
     order = sorted(asks, key=lambda ask: (ask.kind, length(ask)))

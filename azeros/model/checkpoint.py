@@ -1,4 +1,7 @@
-"""Reading model folders: config.json and weights in the layouts that exist (spec/ZIPFORMER.md section 2, spec/AZEROS.md section 2)."""
+"""Reading and writing model folders: config.json and weights in the layouts that exist.
+
+They are those of spec/ZIPFORMER.md section 2 and spec/AZEROS.md section 2.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_state_dict(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config values and weights of one encoder's folder; an encoder inside a composite checkpoint is unwrapped.
+    """Config values and weights of one encoder's folder; one inside a composite checkpoint is unwrapped.
 
     Raises:
         ModelError: config or weights are missing or unreadable.
@@ -144,7 +147,8 @@ def load_projectors(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise ModelError(f"{path}: no projectors there: run the training stage that makes them")
     state = read_weights(path)
-    found = [name for name in PROJECTORS if take_prefix(state, name) and getattr(model, name, None) is not None]
+    own = [name for name in PROJECTORS if getattr(model, name, None) is not None]
+    found = [name for name in own if take_prefix(state, name)]
     unexpected = sorted(k for k in state if k.partition(".")[0] not in found)
     if unexpected or not found:
         held = f"{', '.join(unexpected[:3])}, which the model has not" if unexpected else "no projector"

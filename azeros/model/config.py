@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 AUDIO_TOKEN = "<|AUDIO|>"
 PARALING_WRAPPED = f"<audio><meta>{AUDIO_TOKEN}</meta><text>{AUDIO_TOKEN}</text></audio>"
@@ -16,7 +16,7 @@ class AZerosConfig(PreTrainedConfig):
 
     Attributes:
         llm_config: config of the language model.
-        speech_encoder_config: content of the semantic encoder's config.json; its `model_type` is zipformer or whisper.
+        speech_encoder_config: content of the semantic encoder's config.json, a zipformer's or a whisper's.
         paraling_encoder_config: the same of the paralinguistic encoder; None in stage 1, which has none.
         speech_encoder_projector_ds_rate: encoder frames that one token of the language model takes.
         paraling_encoder_projector_ds_rate: the same of the paralinguistic branch.
@@ -52,3 +52,7 @@ class AZerosConfig(PreTrainedConfig):
     def audio_token_wrapped(self) -> str:
         """How an audio stands in a message: one slot for each branch."""
         return PARALING_WRAPPED if self.paraling_encoder_config else AUDIO_TOKEN
+
+
+# Lets AutoTokenizer and AutoConfig read a model's folder without a warning about its type.
+AutoConfig.register(AZerosConfig.model_type, AZerosConfig)

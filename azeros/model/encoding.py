@@ -1,7 +1,7 @@
 """Recordings through the frozen encoders, and their outputs through the projectors.
 
-Letters: B batch, N samples at 16 kHz, T feature frames (100 Hz), F mel bins, T' encoder frames (25 Hz), D encoder width,
-n frames of a slot, d width of the language model.
+Letters: B batch, N samples at 16 kHz, T feature frames (100 Hz), F mel bins, T' encoder frames (25 Hz),
+D encoder width, n frames of a slot, d width of the language model.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def run_encoder(encoder: Any, features: Tensor, lengths: Tensor, by_length: bool
     if not len(lengths) or int(lengths.min()) < MIN_FRAMES:
         found = f"audio {int(lengths.argmin())} has {int(lengths.min())}" if len(lengths) else "there are no"
         raise AudioError(f"{found} feature frames of 10 ms: at least {MIN_FRAMES} are needed to give a token")
-    groups = [torch.nonzero(lengths == n)[:, 0] for n in lengths.unique()] if by_length else [torch.arange(len(lengths))]
+    alike = [torch.nonzero(lengths == num)[:, 0] for num in lengths.unique()]
+    groups = alike if by_length else [torch.arange(len(lengths))]
     items: list[Any] = [None] * len(lengths)
     for group in groups:
         out = encoder(features[group, : int(lengths[group].max())], lengths[group])
@@ -111,5 +112,6 @@ def project_frames(projector: nn.Module, encoded: Tensor, lens: Tensor) -> list[
     frames, sizes = projector(encoded.to(device), lens)
     for index, size in enumerate(sizes.tolist()):
         if not size:
-            raise AudioError(f"audio {index} is too short: {int(lens[index])} encoder frames give no token, leave it out")
+            found = f"audio {index} is too short: its {lens[index]} encoder frames"
+            raise AudioError(f"{found} give no token, leave it out")
     return [item[:size] for item, size in zip(frames, sizes.tolist(), strict=True)]

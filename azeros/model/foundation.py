@@ -1,4 +1,4 @@
-"""The parts of a model: where they are found, and how each is loaded from a folder of its own or out of one weight file."""
+"""The parts of a model: each is loaded from a folder of its own, or out of one weight file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from azeros.params import Pretrained
 
 Source = str | Path | Pretrained
 """A folder, or a hub id; `Pretrained` pins a revision."""
+# Have transformers tell all that does not fit, to name it, in place of a warning or an error of its own.
+_REPORTING = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 _PARTS = ("llm", "speech_encoder", "paraling_encoder", *PROJECTORS)
 
 
@@ -40,7 +42,9 @@ class Parts:
     """Tensors by their name in the model; empty where projectors are to be drawn afresh."""
 
 
-def load_foundation(llm: Path, speech_encoder: Path, paraling_encoder: Path | None, dtype: torch.dtype) -> Parts:
+def load_foundation(
+    llm: Path, speech_encoder: Path, paraling_encoder: Path | None, dtype: torch.dtype
+) -> Parts:
     """Frozen models from folders of their own, with no projectors yet.
 
     Raises:
@@ -74,9 +78,8 @@ def load_parts(path: Path, dtype: torch.dtype) -> Parts:
     wanted = [name for name in _PARTS if config.paraling_encoder_config or not name.startswith("paraling")]
     unexpected = sorted(key for key in state if key.partition(".")[0] not in wanted)
     if unexpected:
-        raise ModelError(
-            f"{weights}: {len(unexpected)} unexpected: {', '.join(unexpected[:3])}: use the files of one model"
-        )
+        named = ", ".join(unexpected[:3])
+        raise ModelError(f"{weights}: {len(unexpected)} unexpected: {named}: use the files of one model")
     encoders = {
         name: _take_encoder(name, getattr(config, f"{name}_config"), state, weights)
         for name in ("speech_encoder", "paraling_encoder")
@@ -85,19 +88,21 @@ def load_parts(path: Path, dtype: torch.dtype) -> Parts:
     projectors = {k: v for k, v in state.items() if k.startswith(PROJECTORS)}
     llm = _take_llm(config.llm_config, state, weights, dtype)
     config.llm_config = llm.config
-    return Parts(
-        config, load_tokenizer(folder), llm, encoders["speech_encoder"], encoders.get("paraling_encoder"), projectors
-    )
+    paraling = encoders.get("paraling_encoder")
+    return Parts(config, load_tokenizer(folder), llm, encoders["speech_encoder"], paraling, projectors)
 
 
 def _read_config(folder: Path) -> AZerosConfig:
     values = read_config(folder)
     if values.get("model_type") != AZerosConfig.model_type:
-        raise ModelError(f"{folder}/config.json: a model of type {values.get('model_type')!r}: give an azeros model")
+        found = values.get("model_type")
+        raise ModelError(f"{folder}/config.json: a model of type {found!r}: give an azeros model")
     try:
         return AZerosConfig(**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder}/config.json: llm_config is not understood ({_line(error)}): fetch it again") from error
+        raise ModelError(
+            f"{folder}/config.json: llm_config is not understood ({_line(error)}): fetch it again"
+        ) from error
 
 
 def _take_encoder(name: str, values: dict[str, Any], state: dict[str, Tensor], weights: Path) -> nn.Module:
@@ -121,7 +126,9 @@ def _take_llm(config: Any, state: dict[str, Tensor], weights: Path, dtype: torch
 
 def _beside(weights: Path, name: str) -> Path:
     if not (weights.parent / name).is_dir():
-        raise ModelError(f"{weights}: missing {name}.*, and there is no folder {name} beside it: fetch the model again")
+        raise ModelError(
+            f"{weights}: missing {name}.*, and there is no folder {name} beside it: fetch the model again"
+        )
     return weights.parent / name
 
 
@@ -136,7 +143,7 @@ def fetch(source: Source, revision: str | None = None) -> Path:
         ModelError: neither a path nor a hub id that can be had.
     """
     if isinstance(source, Pretrained):
-        source, revision = source.path, source.revision
+        return fetch(source.path, source.revision)
     if Path(source).exists():
         return Path(source)
     from huggingface_hub import snapshot_download
@@ -145,7 +152,7 @@ def fetch(source: Source, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(source), revision=revision))
     except (OSError, ValueError) as error:  # every error of the hub's client is one of these
         raise ModelError(
-            f"{source}: no such folder, and the hub does not give it ({_line(error)}): correct the path or go online"
+            f"{source}: no such folder, and not to be had from the hub ({_line(error)}): correct the path"
         ) from error
 
 
@@ -178,8 +185,9 @@ def load_llm(folder: Path, dtype: torch.dtype) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    auto: Any = AutoModelForCausalLM
     try:
-        llm, loading = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        llm, loading = auto.from_pretrained(folder, dtype=dtype, **_REPORTING)
     except Exception as error:  # transformers raises many types
         raise ModelError(
             f"{folder}: no language model loads from it ({_line(error)}): fetch it again"
@@ -194,15 +202,11 @@ def build_llm(config: Any, state: dict[str, Tensor], dtype: torch.dtype, where: 
     Raises:
         ModelError: tensors are missing, left over or of another shape; they are named.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    builder = AutoModelForCausalLM._model_mapping[type(config)]
-    try:
-        llm, loading = builder.from_pretrained(
-            None, config=copy.deepcopy(config), state_dict=state, dtype=dtype, output_loading_info=True
-        )
-    except RuntimeError as error:
-        raise ModelError(f"{where}: the llm's weights do not fit its config ({_line(error)})") from error
+    builder: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    options = {"config": copy.deepcopy(config), "dtype": dtype, **_REPORTING}
+    llm, loading = builder.from_pretrained(None, state_dict=state, **options)
     _check_loading(loading, f"{where}: llm")
     return llm
 
@@ -237,13 +241,14 @@ def build_encoder(values: dict[str, Any], state: dict[str, Tensor], where: str) 
 
 def _check_loading(loading: dict[str, Any], where: str) -> None:
     """Raise ModelError if tensors were missing, left over or of another shape."""
-    found = [
-        f"{len(loading[key])} {key.removesuffix('_keys')}: {', '.join(sorted(map(str, loading[key]))[:3])}"
-        for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if loading[key]
-    ]
+    names = {
+        "missing": sorted(loading["missing_keys"]),
+        "unexpected": sorted(loading["unexpected_keys"]),
+        "of another shape": sorted(key for key, *_ in loading["mismatched_keys"]),
+    }
+    found = [f"{len(keys)} {what}: {', '.join(keys[:3])}" for what, keys in names.items() if keys]
     if found:
-        raise ModelError(f"{where}: weights do not fit the config ({'; '.join(found)}): use the files of one model")
+        raise ModelError(f"{where}: weights do not fit ({'; '.join(found)}): use the files of one model")
 
 
 def _line(error: Exception) -> str:

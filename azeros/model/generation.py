@@ -24,10 +24,10 @@ GREEDY: dict[str, Any] = {
 }
 
 
-class GeneratedRepetitionPenalty(LogitsProcessor):  # type: ignore[no-untyped-call,unused-ignore]
+class GeneratedRepetitionPenalty(LogitsProcessor):
     """Divides the positive and multiplies the negative logits of tokens that were generated already.
 
-    The one of transformers 5 skips as many *generated* tokens of a row as the row has padding before its prompt.
+    Transformers 5 skips as many *generated* tokens of a row as there is padding before its prompt.
     """
 
     def __init__(self, penalty: float) -> None:
@@ -39,7 +39,9 @@ class GeneratedRepetitionPenalty(LogitsProcessor):  # type: ignore[no-untyped-ca
         return scores.scatter(1, input_ids, torch.where(seen < 0, seen * self.penalty, seen / self.penalty))
 
 
-def generate_ids(llm: Any, inputs: dict[str, Tensor], end_id: int, pad_id: int, options: dict[str, Any]) -> list[list[int]]:
+def generate_ids(
+    llm: Any, inputs: dict[str, Tensor], end_id: int, pad_id: int, options: dict[str, Any]
+) -> list[list[int]]:
     """New token ids of each row, up to and with its end token.
 
     Args:

@@ -1,4 +1,4 @@
-"""Messages to token ids: the templates, the audio slots, and which tokens are learned (spec/AZEROS.md section 3)."""
+"""Messages to token ids: templates, audio slots, and which tokens are learned (spec/AZEROS.md section 3)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IGNORED = -100
 MAX_TRAINING_TOKENS = 512
 _START, _END = "<|im_start|>", "<|im_end|>"
 _ROLES = ("system", "user", "assistant")
-# Noncharacters of Unicode, which no text should hold; one that a conversation does not hold marks where to break.
+# Noncharacters of Unicode, which no text should hold; one that the conversation lacks marks where to break.
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 
 
@@ -40,13 +40,14 @@ class TrainingRow:
 class AZerosProcessor(ProcessorMixin):
     """A tokenizer that holds `<|AUDIO|>`, and how conversations are written with it.
 
-    What people write is text and stays text: `<|im_end|>` and its like in the content of a message are encoded as the
-    characters they consist of. The exception is the content of assistant turns in training, which is read as the
-    original reads it: the language model itself wrote it, and is decoded without special tokens.
+    What people write is text and stays text: `<|im_end|>` and its like in the content of a message are
+    encoded as the characters they consist of. The exception is the content of assistant turns in training,
+    which is read as the original reads it: the language model wrote it, decoded without special tokens.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
-        super().__init__(tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        template = chat_template or tokenizer.chat_template
+        super().__init__(tokenizer, chat_template=template)  # type: ignore[no-untyped-call]
         self.tokenizer: Any = tokenizer
         known = tokenizer.get_vocab()
         missing = [token for token in (AUDIO_TOKEN, _START, _END) if token not in known]
@@ -63,7 +64,7 @@ class AZerosProcessor(ProcessorMixin):
         """Token ids of a conversation in the tokenizer's own chat template, up to where the answer begins.
 
         Raises:
-            ModelError: a message is not {"role": ..., "content": ...}.
+            ModelError: a message lacks its role or content.
         """
         _check_messages(messages)
         mark = _unused_mark(messages)
@@ -77,11 +78,12 @@ class AZerosProcessor(ProcessorMixin):
         The conversation ends at `<|truncated|>` in an answer, so that no end token is learned there.
 
         Raises:
-            ModelError: a message is not {"role": ..., "content": ...}, or the last one is not the assistant's.
+            ModelError: a message lacks its role or content, or the last one is not the assistant's.
         """
         _check_messages(messages)
         if messages[-1]["role"] != "assistant":
-            raise ModelError(f"a training row ends with a message of the {messages[-1]['role']}: add the answer to learn")
+            last = messages[-1]["role"]
+            raise ModelError(f"a training row ends with a message of the {last}: add the answer to learn")
         mark = _unused_mark(messages)
         text = ""
         for message in messages:
@@ -97,8 +99,8 @@ class AZerosProcessor(ProcessorMixin):
     def training_row(self, ids: Sequence[int], slot_sizes: Sequence[int]) -> TrainingRow:
         """Fill the slots of `ids`, cut the row at 512 tokens and mark the last answer to be learned.
 
-        The header's newline is taken to be one token, as in the original: an answer that begins with a newline may
-        share that token, which is then not learned.
+        The header's newline is taken to be one token, as in the original: an answer that begins with a
+        newline may share that token, which is then not learned.
 
         Raises:
             RowTooLong: after the cut nothing is left to learn.
@@ -107,11 +109,11 @@ class AZerosProcessor(ProcessorMixin):
         row = self.expand(ids, slot_sizes)
         start = self._answer_start(row)
         if self.audio_token_id in row[start:]:
-            raise ModelError(f"an answer to learn holds {AUDIO_TOKEN}: audio belongs into the user's messages")
+            raise ModelError(f"an answer to learn holds {AUDIO_TOKEN}: put audio into the user's messages")
         if start >= min(len(row), MAX_TRAINING_TOKENS):
             raise RowTooLong(
-                f"audio and instruction take {start} of a training row's {MAX_TRAINING_TOKENS} tokens and leave none "
-                "for the answer: leave out recordings of that length (filter.max_duration_s)"
+                f"audio and instruction take {start} of the {MAX_TRAINING_TOKENS} tokens of a training row "
+                "and leave none for the answer: leave out recordings of that length (filter.max_duration_s)"
             )
         row = row[:MAX_TRAINING_TOKENS]
         learned = [IGNORED if token == self.pad_token_id else token for token in row[start:]]
@@ -124,7 +126,8 @@ class AZerosProcessor(ProcessorMixin):
     def expand(self, ids: Sequence[int], slot_sizes: Sequence[int]) -> list[int]:
         """Repeat each `<|AUDIO|>` of `ids` as often as its slot has frames."""
         sizes = iter(slot_sizes)
-        return [t for token in ids for t in ([token] * next(sizes) if token == self.audio_token_id else [token])]
+        repeats = (next(sizes) if token == self.audio_token_id else 1 for token in ids)
+        return [token for token, num in zip(ids, repeats, strict=True) for _ in range(num)]
 
     def decode_answer(self, ids: Sequence[int]) -> str:
         """The text of generated ids, without special tokens, not stripped."""
@@ -144,11 +147,11 @@ class AZerosProcessor(ProcessorMixin):
     def _specials(self) -> re.Pattern[str]:
         """Finds the first character of each special token that is written out, save those of audio slots."""
         added = self.tokenizer.added_tokens_decoder.values()
-        names = [re.escape(token.content) for token in added if token.special and token.content != AUDIO_TOKEN]
-        return re.compile(f"(?={'|'.join(names)})(.)", re.DOTALL)
+        names = {token.content for token in added if token.special} - {AUDIO_TOKEN}
+        return re.compile(f"(?={'|'.join(map(re.escape, sorted(names)))})(.)", re.DOTALL)
 
     def _as_text(self, content: str, mark: str) -> str:
-        """Break each special token in `content` behind its first character, so that the tokenizer does not see it."""
+        """Break each special token in `content` behind its first character, to hide it from the tokenizer."""
         return self._specials.sub(rf"\1{mark}", content)
 
     def _encode(self, text: str, mark: str) -> list[int]:
@@ -162,9 +165,10 @@ def _check_messages(messages: Sequence[Message]) -> None:
         raise ModelError("a conversation without messages: give at least one of the user's")
     for index, message in enumerate(messages):
         if not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise ModelError(f"message {index} of a conversation lacks role or content: both are needed, as text")
+            raise ModelError(f"message {index} of a conversation lacks role or content: give both, as text")
         if message["role"] not in _ROLES:
-            raise ModelError(f"message {index} has the role {message['role']!r}: use one of {', '.join(_ROLES)}")
+            given = message["role"]
+            raise ModelError(f"message {index} has the role {given!r}: use one of {', '.join(_ROLES)}")
 
 
 def _unused_mark(messages: Sequence[Message]) -> str:

@@ -1,7 +1,7 @@
 """The AZeroS speech LLM: frozen encoders, trained projectors, a frozen language model (spec/AZEROS.md).
 
-Letters: B batch, T feature frames (100 Hz), F mel bins, L tokens of a row, d width of the language model, V vocabulary,
-n frames of a slot.
+Letters: B batch, N samples, T feature frames (100 Hz), F mel bins, L tokens of a row, V vocabulary,
+d width of the language model.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 
 from azeros.errors import ModelError
 from azeros.model.checkpoint import match_keys, save_whole, take_prefix
-from azeros.model.config import AUDIO_TOKEN, AZerosConfig
+from azeros.model.config import AZerosConfig
+from azeros.model.embedding import AudioFrames, check_slots, embed_rows
 from azeros.model.encoding import EncoderOutputs as EncoderOutputs
 from azeros.model.encoding import Wave, features_for, load_wave, project_frames, run_encoder
 from azeros.model.foundation import Parts, Source, fetch, load_foundation, load_parts
@@ -27,8 +28,6 @@ from azeros.model.generation import generate_ids
 from azeros.model.processing import IGNORED, AZerosProcessor, Message
 from azeros.model.projector import Projector
 
-AudioFrames = list[Tensor]
-"""For each audio slot (n, d) float, in slot order: of each audio the paralinguistic frames, if any, then the semantic."""
 Audios = Sequence[str | Path | Wave] | tuple[Tensor, Tensor] | EncoderOutputs
 
 
@@ -60,22 +59,25 @@ class AZerosModel(PreTrainedModel):
     main_input_name = "inputs_embeds"
 
     def __init__(self, parts: Parts) -> None:
-        """Join loaded parts with fresh projectors; `from_pretrained` and `from_foundation` are what to call."""
+        """Join parts with fresh projectors; `from_pretrained` and `from_foundation` are what to call."""
         super().__init__(parts.config)
         self.processor = AZerosProcessor(parts.tokenizer)
         self.llm = parts.llm
         self.speech_encoder = parts.speech_encoder
         self.paraling_encoder = parts.paraling_encoder
         self.speech_encoder_projector = self._fresh_projector("speech_encoder")
-        self.paraling_encoder_projector = self._fresh_projector("paraling_encoder") if parts.paraling_encoder else None
+        self.paraling_encoder_projector = (
+            self._fresh_projector("paraling_encoder") if parts.paraling_encoder else None
+        )
         self.requires_grad_(False)
         for _, projector in self._branches():
             projector.requires_grad_(True)
-        self.eval()
+        self.train(False)
 
     def _fresh_projector(self, encoder: str) -> Projector:
         rate = getattr(self.config, f"{encoder}_projector_ds_rate")
-        return Projector(getattr(self, encoder).output_dim, self.llm.config.get_text_config().hidden_size, rate)
+        width = self.llm.config.get_text_config().hidden_size
+        return Projector(getattr(self, encoder).output_dim, width, rate)
 
     @classmethod
     def from_foundation(
@@ -100,8 +102,8 @@ class AZerosModel(PreTrainedModel):
             ModelError: a model is missing, damaged or of an unknown type.
         """
         paraling = fetch(paraling_encoder) if paraling_encoder else None
-        parts = load_foundation(fetch(llm), fetch(speech_encoder), paraling, dtype)
         with torch.random.fork_rng(devices=[]):
+            parts = load_foundation(fetch(llm), fetch(speech_encoder), paraling, dtype)
             torch.manual_seed(seed)
             return cls(parts)
 
@@ -120,8 +122,9 @@ class AZerosModel(PreTrainedModel):
             ModelError: something is missing, damaged or does not fit; files and tensors are named.
         """
         path = fetch(source, revision)
-        parts = load_parts(path, dtype)
-        model = cls(parts)
+        with torch.random.fork_rng(devices=[]):
+            parts = load_parts(path, dtype)
+            model = cls(parts)
         for branch, projector in model._branches():
             name = f"{branch}_encoder_projector"
             state = take_prefix(parts.projectors, name)
@@ -130,10 +133,11 @@ class AZerosModel(PreTrainedModel):
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
-        """Write config, weights in one model.safetensors, tokenizer and generation settings: all that loading needs."""
+        """Write all that loading needs: config, one model.safetensors, tokenizer, generation settings."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.exclude_from_checkpoint = []
+        self.llm.config.name_or_path = ""  # where it was loaded from means nothing elsewhere
         self.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.llm.generation_config.save_pretrained(folder)
@@ -150,7 +154,7 @@ class AZerosModel(PreTrainedModel):
         return self.config.audio_token_wrapped
 
     def train(self, mode: bool = True) -> AZerosModel:
-        """Nothing here behaves differently in training: the frozen parts stay in eval, projectors have one mode."""
+        """Stay in eval, whatever `mode`: the frozen parts must, and projectors know no difference."""
         super().train(False)
         return self
 
@@ -163,8 +167,8 @@ class AZerosModel(PreTrainedModel):
     def encode(self, features: Tensor, lengths: Tensor, by_length: bool = False) -> EncoderOutputs:
         """Run the frozen encoders on features.
 
-        Nothing masks padding in an encoder's first layers, so an item's last frames depend a little on what it is
-        batched with. With `by_length`, only items of equal length share a batch, and each is what it would be alone.
+        Nothing masks padding in an encoder's first layers, so an item's last frames depend a little on what
+        it is batched with. With `by_length`, only items of equal length share a batch: each is as if alone.
 
         Args:
             features: (B, T, F) float, frames at 100 Hz padded with log(1e-10).
@@ -187,8 +191,10 @@ class AZerosModel(PreTrainedModel):
             AudioError: a recording is missing, unreadable, empty, not finite, too short or too long.
         """
         waves = [load_wave(audio) for audio in audios]
-        branches = [name for name, _ in self._branches()]
-        return self._encode({b: features_for(getattr(self, f"{b}_encoder"), waves) for b in branches}, by_length)
+        features = {
+            name: features_for(getattr(self, f"{name}_encoder"), waves) for name, _ in self._branches()
+        }
+        return self._encode(features, by_length)
 
     def _encode(self, inputs: dict[str, tuple[Tensor, Tensor]], by_length: bool) -> EncoderOutputs:
         outputs: dict[str, Tensor] = {}
@@ -206,7 +212,9 @@ class AZerosModel(PreTrainedModel):
             ModelError: the outputs come from a model with other branches.
         """
         if (encoded.paraling is None) != (self.paraling_encoder is None):
-            raise ModelError("the encoder outputs have other branches than the model: encode the audio with this model")
+            raise ModelError(
+                "the encoder outputs are of another kind of model: encode the audio with this one"
+            )
         branches = [
             project_frames(projector, getattr(encoded, name), getattr(encoded, f"{name}_lens"))
             for name, projector in self._branches()
@@ -221,11 +229,12 @@ class AZerosModel(PreTrainedModel):
             ModelError: no rows, a malformed message, or another number of slots than of `frames`.
         """
         rows = [self.processor.encode_training(row) for row in messages]
-        slots = self._slots(rows, frames)
+        slots = check_slots(rows, frames, self.processor, self.audio_token_wrapped)
         learned = [self.processor.training_row(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
-        embeds, mask = self._embed([row.ids for row in learned], frames, padding_side="right")
-        labels = pad_sequence([torch.tensor(row.labels) for row in learned], batch_first=True, padding_value=IGNORED)
-        return {"inputs_embeds": embeds, "attention_mask": mask, "labels": labels.to(self.device)}
+        embeds, mask = embed_rows(self.llm, [row.ids for row in learned], frames, self.processor, "right")
+        labels = [torch.tensor(row.labels) for row in learned]
+        padded = pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+        return {"inputs_embeds": embeds, "attention_mask": mask, "labels": padded.to(self.device)}
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, labels: Tensor, return_logits: bool = False
@@ -259,26 +268,30 @@ class AZerosModel(PreTrainedModel):
         return_ids: bool = False,
         by_length: bool = False,
         **generate_config: Any,
-    ) -> list[str] | list[list[int]]:
+    ) -> list[Any]:
         """Answer conversations, greedily unless told otherwise.
 
         Args:
-            audios: one list over all conversations in the order of their slots: paths or samples at 16 kHz; or a pair of
-                features (B, T, F) and lengths (B,); or encoder outputs.
+            audios: one list over all conversations in the order of their slots: paths, or samples (N,) at
+                16 kHz; or a pair of features (B, T, F) and lengths (B,); or encoder outputs.
             messages: for each conversation its messages, an audio standing in them as `audio_token_wrapped`.
             return_ids: give token ids, with the end token, in place of text.
             by_length: encode audios of unequal length apart, so that none depends on the others.
             generate_config: settings of transformers' GenerationConfig (max_new_tokens, do_sample, ...).
 
+        Returns:
+            For each conversation the answer (str), or its token ids (list[int]).
+
         Raises:
             AudioError: an audio is missing, unreadable, too short or too long.
-            ModelError: no conversation, a malformed message, another number of slots than of audios, an unknown setting.
+            ModelError: no conversation, a malformed message, not one slot for an audio, an unknown setting.
         """
-        rows = [self.processor.encode_inference(row) for row in messages]
-        frames = self._audio_frames(audios, by_length)
-        ids = [self.processor.expand(row, sizes) for row, sizes in zip(rows, self._slots(rows, frames), strict=True)]
-        embeds, mask = self._embed(ids, frames, padding_side="left")
         processor = self.processor
+        rows = [processor.encode_inference(row) for row in messages]
+        frames = self._audio_frames(audios, by_length)
+        slots = check_slots(rows, frames, processor, self.audio_token_wrapped)
+        ids = [processor.expand(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
+        embeds, mask = embed_rows(self.llm, ids, frames, processor, "left")
         inputs = {"inputs_embeds": embeds, "attention_mask": mask}
         new = generate_ids(self.llm, inputs, processor.end_token_id, processor.pad_token_id, generate_config)
         return new if return_ids else [processor.decode_answer(row) for row in new]
@@ -286,40 +299,7 @@ class AZerosModel(PreTrainedModel):
     def _audio_frames(self, audios: Audios, by_length: bool) -> AudioFrames:
         if isinstance(audios, EncoderOutputs):
             return self.project(audios)
-        if isinstance(audios, tuple) and len(audios) == 2 and isinstance(audios[0], Tensor) and audios[0].dim() == 3:
-            return self.project(self.encode(*audios, by_length=by_length))
+        if isinstance(audios, tuple) and isinstance(audios[0], Tensor) and audios[0].dim() == 3:
+            features, lengths = cast("tuple[Tensor, Tensor]", audios)
+            return self.project(self.encode(features, lengths, by_length))
         return self.project(self.encode_audios(audios, by_length)) if len(audios) else []
-
-    def _slots(self, rows: Sequence[Sequence[int]], frames: AudioFrames) -> list[list[int]]:
-        """For each row the number of frames of its slots.
-
-        Raises:
-            ModelError: no rows, or another number of slots than of frames.
-        """
-        if not rows:
-            raise ModelError("an empty batch: give at least one conversation")
-        nums = [self.processor.num_slots(row) for row in rows]
-        if sum(nums) != len(frames):
-            wanted = len(self._branches())
-            raise ModelError(
-                f"the conversations have {sum(nums)} {AUDIO_TOKEN} slots (by row: {', '.join(map(str, nums))}) for "
-                f"{len(frames) // wanted} audios of {wanted} each: write {self.audio_token_wrapped} once for an audio"
-            )
-        sizes = iter([len(item) for item in frames])
-        return [[next(sizes) for _ in range(num)] for num in nums]
-
-    def _embed(self, rows: list[list[int]], frames: AudioFrames, padding_side: str) -> tuple[Tensor, Tensor]:
-        """Embeddings (B, L, d), frames in the places of `<|AUDIO|>`, and attention mask (B, L) int64.
-
-        A padding token inside a row is masked too, as in the original; only a training answer can hold one.
-        """
-        pad = self.processor.pad_token_id
-        ids = pad_sequence(
-            [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad, padding_side=padding_side
-        ).to(self.device)
-        is_audio = ids == self.processor.audio_token_id
-        # The embedding matrix may have no row for `<|AUDIO|>`.
-        embeds: Tensor = self.llm.get_input_embeddings()(ids.masked_fill(is_audio, pad))
-        if frames:
-            embeds = embeds.masked_scatter(is_audio[..., None], torch.cat(frames).to(embeds.dtype))
-        return embeds, (ids != pad).long()

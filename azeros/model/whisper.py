@@ -1,6 +1,6 @@
-"""Whisper's encoder as the semantic branch: any length up to 30 s, without padding to 30 s (spec/AZEROS.md section 1).
+"""Whisper's encoder as the semantic branch: up to 30 s, without padding to 30 s (spec/AZEROS.md section 1).
 
-Letters: B batch, N samples at 16 kHz, T feature frames (100 Hz), F mel bins, T' encoder frames (50 Hz), D width.
+Letters: B batch, N samples, T feature frames (100 Hz), F mel bins, T' encoder frames (50 Hz), D width.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WhisperSpeechEncoder(WhisperEncoder):
         """Width of `encoder_out`."""
         return int(self.config.d_model)
 
-    def forward(self, x: Tensor, x_lens: Tensor) -> WhisperOutput:  # type: ignore[override]
+    def forward(self, x: Tensor, x_lens: Tensor) -> WhisperOutput:
         """Encode a batch; nothing masks its padding, as in the original.
 
         Args:
@@ -79,7 +79,8 @@ class WhisperSpeechEncoder(WhisperEncoder):
         model = cls(WhisperConfig(**values))
         match_keys(model, state, where)
         model.load_state_dict({k: v.float() for k, v in state.items()})
-        return model.eval()
+        model.train(False)
+        return model
 
 
 def log_mel(wave: NDArray[np.float32], num_bins: int) -> Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
 TRUNCATED = "<|truncated|>"
-# Settings of generation_config.json that change greedy decoding and are not applied here, with values that do not.
+# Settings of generation_config.json that change greedy answers and are not applied, with values that do not.
 _UNSUPPORTED: dict[str, tuple[object, ...]] = {
     "bad_words_ids": (),
     "begin_suppress_tokens": (),

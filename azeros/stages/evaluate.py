@@ -32,17 +32,32 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     cuts = {corpus: list(read_cuts(cuts_path(manifests / corpus, "test"))) for corpus in settings.corpora}
     asks = [ask for of_corpus in cuts.values() for cut in of_corpus for ask in asks_of(cut, settings)]
     durations_s = {cut.id: cut.duration for of_corpus in cuts.values() for cut in of_corpus}
-    with tracking.stage_run("evaluate", settings.model_dump(mode="json")) as run_log, stage_output(output) as draft:
+    with (
+        tracking.stage_run("evaluate", settings.model_dump(mode="json")) as run_log,
+        stage_output(output) as draft,
+    ):
         model = build_model(params, paraling=True)
         encoded = encode_cuts(model, encoder_paths(params, paraling=True), cuts, manifests)
         ceiling = text_answers(model, asks, settings.batch_size, settings.max_new_tokens)
         answers: dict[str, dict[Ask, str]] = {"text": ceiling}
-        for name, paraling, projectors in (("untrained", False, None), ("stage1", False, models / "stage1"), ("stage2", True, models / "stage2")):
+        for name, paraling, projectors in (
+            ("untrained", False, None),
+            ("stage1", False, models / "stage1"),
+            ("stage2", True, models / "stage2"),
+        ):
             model = build_model(params, paraling, projectors)
             branches = encoded.branches(encoder_paths(params, paraling))
-            answers[name] = speech_answers(name, model, asks, branches, durations_s, settings.batch_size, settings.max_new_tokens)
+            answers[name] = speech_answers(
+                name, model, asks, branches, durations_s, settings.batch_size, settings.max_new_tokens
+            )
         results = {name: score(asks, given, ceiling) for name, given in answers.items()}
         write_report(draft, results, asks, answers)
-        run_log.set_summary({f"{name}/{kind}": figure.value for name, figures in results.items() for kind, figure in figures.items()})
+        run_log.set_summary(
+            {
+                f"{name}/{kind}": figure.value
+                for name, figures in results.items()
+                for kind, figure in figures.items()
+            }
+        )
         for artifact in ("report.md", "metrics.json", "abilities.svg", "answers.jsonl"):
             run_log.log_artifact(draft / artifact)

@@ -17,6 +17,9 @@ def run(params: Params, model_folder: Path, output: Path) -> None:
     from azeros import tracking
     from azeros.foundation import build_model
 
-    with tracking.stage_run("package", params.package.model_dump(mode="json")) as run_log, stage_output(output) as draft:
+    with (
+        tracking.stage_run("package", params.package.model_dump(mode="json")) as run_log,
+        stage_output(output) as draft,
+    ):
         build_model(params, paraling=True, projectors=model_folder).save_pretrained(draft)
         run_log.set_summary({"size_mb": sum(f.stat().st_size for f in draft.rglob("*") if f.is_file()) / 1e6})

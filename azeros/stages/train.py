@@ -45,9 +45,17 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
     cuts: dict[str, list[Cut]] = {}
     for set_name, rows in sets.items():
         cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
-    key = {"stage": stage, "seed": params.seed, "foundation": params.foundation, "inputs": hash_files([*folders.values(), *([start] if start else [])])}
+    key = {
+        "stage": stage,
+        "seed": params.seed,
+        "foundation": params.foundation,
+        "inputs": hash_files([*folders.values(), *([start] if start else [])]),
+    }
     work = work_dir(name, key)
-    with tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")) as run_log, stage_output(output) as draft:
+    with (
+        tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")) as run_log,
+        stage_output(output) as draft,
+    ):
         model = build_model(params, paraling, start)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
@@ -73,4 +81,6 @@ def _find_set(targets: Path, params: Params, set_name: str) -> Path:
     for folder in (targets / set_name, targets / mode / set_name):
         if folder.is_dir():
             return folder
-    raise StageError(f"{targets}: the targets of set {set_name} are not there: run `dvc repro sift@{set_name}`")
+    raise StageError(
+        f"{targets}: the targets of set {set_name} are not there: run `dvc repro sift@{set_name}`"
+    )

@@ -20,9 +20,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.data.features import fbank
+from azeros.evaluation.scores import edit_distance
 from azeros.model.zipformer import Zipformer, ZipformerConfig
 from azeros.tiny.llm import optimizers, trapezoid
-from azeros.tiny.speech import SAMPLING_RATE, Speech, Synthesizer, random_voice
+from azeros.tiny.speech import Speech, Synthesizer, random_voice
 from azeros.tiny.world import META_KEYS, World
 
 PAD_VALUE = float(np.log(1e-10))
@@ -34,10 +35,10 @@ FRAME_S, FRAME_OFFSET_S = 0.04, 0.045
 class EncoderRecipe:
     """Sizes and steps of both encoders; the defaults made the shipped weights."""
 
-    num_utterances: int = 12_000
+    num_utterances: int = 9_000
     scrambled_share: float = 0.3
     frontend_epochs: int = 1
-    semantic_epochs: int = 10
+    semantic_epochs: int = 12
     paraling_epochs: int = 3
     batch_size: int = 24
     muon_lr: float = 0.02
@@ -45,7 +46,13 @@ class EncoderRecipe:
     seed: int = 2
 
 
-_SHARED = {"query_head_dim": [16], "value_head_dim": [12], "pos_head_dim": [4], "pos_dim": 24, "cnn_module_kernel": [15]}
+_SHARED = {
+    "query_head_dim": [16],
+    "value_head_dim": [12],
+    "pos_head_dim": [4],
+    "pos_dim": 24,
+    "cnn_module_kernel": [15],
+}
 SEMANTIC = ZipformerConfig.from_dict({
     **_SHARED, "downsampling_factor": [2, 4, 2], "num_encoder_layers": [1, 2, 1], "encoder_dim": [112, 160, 176],
     "feedforward_dim": [224, 320, 320], "num_heads": [4],
@@ -94,13 +101,19 @@ def render_examples(num: int, split: str, seed: int, scrambled_share: float, noi
     examples = []
     for _ in range(num):
         language = world.random_language(rng)
-        sentence = world.scrambled(rng, language) if rng.random() < scrambled_share else world.sentence(rng, language, split)
+        sentence = (
+            world.scrambled(rng, language)
+            if rng.random() < scrambled_share
+            else world.sentence(rng, language, split)
+        )
         voice = random_voice(rng, world.values["speech"], world.meta_values, language, split)
         speech = synthesizer.render(sentence.text, voice, world.values["speech"], rng)
         samples = speech.samples
         if noisy and rng.random() < 0.5:
             level = np.abs(samples).mean() * 10 ** -rng.uniform(0.5, 2)
-            samples = (samples + noise.normal(0, level, len(samples))).astype(np.float32) * rng.uniform(0.3, 1.0)
+            samples = (samples + noise.normal(0, level, len(samples))).astype(np.float32) * rng.uniform(
+                0.3, 1.0
+            )
         features = fbank(samples).half()
         units = split_units(sentence.text, language)
         attributes = [world.meta_values[key].index(getattr(voice, key)) for key in META_KEYS]
@@ -111,10 +124,14 @@ def render_examples(num: int, split: str, seed: int, scrambled_share: float, noi
     return examples
 
 
-def _frame_units(units: list[tuple[int, str]], speech: Speech, num_frames: int, numbers: dict[str, int]) -> Tensor:
+def _frame_units(
+    units: list[tuple[int, str]], speech: Speech, num_frames: int, numbers: dict[str, int]
+) -> Tensor:
     """The unit at each output frame; a word that was not announced belongs to the announced one before it."""
     times = dict(speech.word_starts)
-    starts = [(times[first], numbers[unit]) for first, unit in units if first in times] or [(0.0, numbers[units[0][1]])]
+    starts = [(times[first], numbers[unit]) for first, unit in units if first in times] or [
+        (0.0, numbers[units[0][1]])
+    ]
     num_out = ((num_frames - 7) // 2 + 1) // 2
     at_s = np.arange(num_out) * FRAME_S + FRAME_OFFSET_S
     index = np.searchsorted([start for start, _ in starts], at_s, side="right") - 1
@@ -141,14 +158,19 @@ def semantic_loss(heads: Heads, out: Tensor, lens: Tensor, batch: list[Example])
     num_units = torch.tensor([len(e.units) for e in batch])
     loss = functional.ctc_loss(log_probs, units, lens, num_units, zero_infinity=True)
     targets = pad_sequence([e.frame_units for e in batch], batch_first=True, padding_value=-100)
-    return loss + 0.5 * functional.cross_entropy(frames.float().transpose(1, 2), targets[:, : frames.shape[1]], ignore_index=-100)
+    return loss + 0.5 * functional.cross_entropy(
+        frames.float().transpose(1, 2), targets[:, : frames.shape[1]], ignore_index=-100
+    )
 
 
 def paraling_loss(heads: Heads, out: Tensor, lens: Tensor, batch: list[Example]) -> Tensor:
     """Age, gender and emotion at every frame."""
     valid = torch.arange(out.shape[1]) < lens[:, None]
     labels = torch.stack([e.attributes for e in batch])
-    losses = [functional.cross_entropy(logits.float()[valid], labels[:, i, None].expand_as(valid)[valid]) for i, logits in enumerate(heads(out))]
+    losses = [
+        functional.cross_entropy(logits.float()[valid], labels[:, i, None].expand_as(valid)[valid])
+        for i, logits in enumerate(heads(out))
+    ]
     return torch.stack(losses).sum()
 
 
@@ -179,7 +201,16 @@ def _mask_time(x: Tensor, rng: random.Random, share: float = 0.12, width: int = 
 class Trainer:
     """Trains stacks and heads, with or without the frontend in front of them."""
 
-    def __init__(self, model: Zipformer, heads: Heads, recipe: EncoderRecipe, num_steps: int, frontend: bool, log: Path, name: str) -> None:
+    def __init__(
+        self,
+        model: Zipformer,
+        heads: Heads,
+        recipe: EncoderRecipe,
+        num_steps: int,
+        frontend: bool,
+        log: Path,
+        name: str,
+    ) -> None:
         modules = [model.encoder, heads, *([model.encoder_embed] if frontend else [])]
         self.model, self.heads, self.num_steps, self.log, self.name = model, heads, num_steps, log, name
         self.optimizers = optimizers(nn.ModuleList(modules), recipe.muon_lr, recipe.adam_lr)
@@ -197,16 +228,30 @@ class Trainer:
             optimizer.zero_grad()
         if self.step % 25 == 0:
             with self.log.open("a") as file:
-                file.write(json.dumps({"part": self.name, "step": self.step, "of": self.num_steps, "loss": round(loss.item(), 4)}) + "\n")
+                file.write(
+                    json.dumps(
+                        {
+                            "part": self.name,
+                            "step": self.step,
+                            "of": self.num_steps,
+                            "loss": round(loss.item(), 4),
+                        }
+                    )
+                    + "\n"
+                )
         self.step += 1
 
 
-def train_frontend(model: Zipformer, semantic_heads: Heads, examples: list[Example], recipe: EncoderRecipe, log: Path) -> None:
+def train_frontend(
+    model: Zipformer, semantic_heads: Heads, examples: list[Example], recipe: EncoderRecipe, log: Path
+) -> None:
     """Train frontend and stacks together on words, and on attributes read straight off the frontend so that it keeps the voice."""
     voice_heads = Heads(SEMANTIC.encoder_dim[0], [3, 2, 4])
     rng = random.Random(recipe.seed)
     num_steps = recipe.frontend_epochs * -(-len(examples) // recipe.batch_size)
-    trainer = Trainer(model, nn.ModuleList([semantic_heads, voice_heads]), recipe, num_steps, True, log, "frontend")  # type: ignore[arg-type]
+    trainer = Trainer(
+        model, nn.ModuleList([semantic_heads, voice_heads]), recipe, num_steps, True, log, "frontend"
+    )  # type: ignore[arg-type]
     lengths = [len(e.features) for e in examples]
     for _ in range(recipe.frontend_epochs):
         for index in length_batches(lengths, recipe.batch_size, rng):
@@ -217,7 +262,9 @@ def train_frontend(model: Zipformer, semantic_heads: Heads, examples: list[Examp
                 out = model.encode_embedded(embedded, x_lens)
                 pooled = embedded.float().mean(dim=1, keepdim=True)
                 voice = paraling_loss(voice_heads, pooled, torch.ones(len(batch)), batch)
-                loss = semantic_loss(semantic_heads, out.encoder_out, out.encoder_out_lens, batch) + 0.2 * voice
+                loss = (
+                    semantic_loss(semantic_heads, out.encoder_out, out.encoder_out_lens, batch) + 0.2 * voice
+                )
             trainer.update(loss)
 
 
@@ -227,7 +274,16 @@ def embed(model: Zipformer, examples: list[Example]) -> list[Tensor]:
     return [model.encoder_embed(e.features[None].float())[0].bfloat16() for e in examples]
 
 
-def train_stacks(model: Zipformer, heads: Heads, embedded: list[Tensor], examples: list[Example], epochs: int, recipe: EncoderRecipe, log: Path, name: str) -> None:
+def train_stacks(
+    model: Zipformer,
+    heads: Heads,
+    embedded: list[Tensor],
+    examples: list[Example],
+    epochs: int,
+    recipe: EncoderRecipe,
+    log: Path,
+    name: str,
+) -> None:
     """Train the stacks on stored frontend outputs."""
     loss_of = semantic_loss if name == "semantic" else paraling_loss
     rng = random.Random(recipe.seed + 1)
@@ -255,16 +311,6 @@ def word_error_rate(model: Zipformer, heads: Heads, examples: list[Example]) -> 
     return edits / total
 
 
-def edit_distance(reference: list[int], hypothesis: list[int]) -> int:
-    """Least number of insertions, deletions and substitutions."""
-    row = list(range(len(hypothesis) + 1))
-    for i, r in enumerate(reference, 1):
-        previous, row[0] = row[0], i
-        for j, h in enumerate(hypothesis, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (r != h))
-    return row[-1]
-
-
 @torch.no_grad()
 def attribute_accuracy(model: Zipformer, heads: Heads, examples: list[Example]) -> dict[str, float]:
     """Share of utterances whose mean logits name the right age, gender and emotion."""
@@ -280,11 +326,16 @@ def build_encoders(output: Path, recipe: EncoderRecipe, log: Path) -> dict[str, 
     """Train both encoders, write them to `output`/speech_encoder and /paraling_encoder (float16), and return figures on held-out voices and sentences."""
     torch.manual_seed(recipe.seed)
     world = World()
-    examples = render_examples(recipe.num_utterances, "train", recipe.seed, recipe.scrambled_share, noisy=True)
+    examples = render_examples(
+        recipe.num_utterances, "train", recipe.seed, recipe.scrambled_share, noisy=True
+    )
     held_out = render_examples(400, "test", recipe.seed + 7, 0.0, noisy=False)
     semantic, paraling = Zipformer(SEMANTIC), Zipformer(PARALING)
     num_units = len(unit_table(world))
-    heads, voice_heads = Heads(SEMANTIC.output_dim, [num_units, num_units]), Heads(PARALING.output_dim, [3, 2, 4])
+    heads, voice_heads = (
+        Heads(SEMANTIC.output_dim, [num_units, num_units]),
+        Heads(PARALING.output_dim, [3, 2, 4]),
+    )
     train_frontend(semantic, heads, examples, recipe, log)
     figures = {"wer_after_frontend": word_error_rate(semantic, heads, held_out)}
     _note(log, figures)

@@ -35,8 +35,8 @@ class LLMRecipe:
     num_layers: int = 5
     num_heads: int = 5
     intermediate_size: int = 432
-    num_steps: int = 5200
-    batch_size: int = 64
+    num_steps: int = 5900
+    batch_size: int = 32
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     decay_share: float = 0.9
@@ -44,7 +44,7 @@ class LLMRecipe:
 
 
 Turn = dict[str, str]
-_DIFFICULTY = {"repeat": 2.0, "choice": 12.0, "describe": 1.5, "emotion": 1.5}
+_DIFFICULTY = {"repeat": 2.0, "choice": 4.0, "describe": 1.5, "emotion": 1.5}
 
 
 def conversation(rng: random.Random, speaker: Speaker) -> list[Turn]:
@@ -228,7 +228,9 @@ def build_llm(output: Path, recipe: LLMRecipe, log: Path, start_from: Path | Non
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, lr in zip(steps, initial, strict=True):
-            optimizer.param_groups[0]["lr"] = lr * trapezoid(step, recipe.num_steps, decay_share=recipe.decay_share)
+            optimizer.param_groups[0]["lr"] = lr * trapezoid(
+                step, recipe.num_steps, decay_share=recipe.decay_share
+            )
             optimizer.step()
             optimizer.zero_grad()
         if step % 50 == 0 or step == recipe.num_steps - 1:

@@ -16,7 +16,6 @@ import yaml
 
 WORLD = Path(__file__).parent / "world.yaml"
 META_KEYS = ("age", "gender", "emotion")
-LETTERS = "abcd"
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,10 @@ class Speaker:
         spare = [w for w in self.world.words(sentence.language) if w not in said and w not in options]
         options += rng.sample(spare, 4 - len(options))
         rng.shuffle(options)
-        instruction = values["instructions"]["choice"][0].format(**dict(zip(LETTERS, options, strict=True)))
-        return Task(
-            "choice",
-            instruction,
-            values["replies"]["choice"].format(letter=LETTERS[options.index(word)], word=word),
+        instruction = values["instructions"]["choice"][0].format(
+            a=options[0], b=options[1], c=options[2], d=options[3]
         )
+        return Task("choice", instruction, values["replies"]["choice"].format(word=word))
 
 
 def fill_attributes(template: str, values: dict[str, str]) -> str:

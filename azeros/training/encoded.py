@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.data.audio import load_cut
-from azeros.data.features import fbank
-from azeros.model.speech_llm import AZerosModel, EncoderOutputs
+from azeros.model.encoding import EncoderOutputs, features_for
+from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
 from azeros.work import hash_files, work_dir
 
@@ -33,20 +33,26 @@ class EncodedCuts:
 
     def batch(self, ids: Sequence[str]) -> EncoderOutputs:
         """The outputs of some cuts as one padded batch; each item is what it would be alone."""
-        padded: dict[str, Tensor | None] = {"speech": None, "speech_lens": None, "paraling": None, "paraling_lens": None}
+        padded: dict[str, Tensor | None] = {
+            "speech": None,
+            "speech_lens": None,
+            "paraling": None,
+            "paraling_lens": None,
+        }
         for branch, by_id in self._outputs.items():
             items = [by_id[key] for key in ids]
             padded[branch] = pad_sequence([item.float() for item in items], batch_first=True)
             padded[f"{branch}_lens"] = torch.tensor([len(item) for item in items])
         return EncoderOutputs(**padded)  # type: ignore[arg-type]
 
-
     def branches(self, names: Iterable[str]) -> EncodedCuts:
         """The outputs of some of the encoders."""
         return EncodedCuts({name: self._outputs[name] for name in names})
 
 
-def encode_cuts(model: AZerosModel, encoder_paths: dict[str, str], cuts: dict[str, list[Cut]], manifests: Path) -> EncodedCuts:
+def encode_cuts(
+    model: AZerosModel, encoder_paths: dict[str, str], cuts: dict[str, list[Cut]], manifests: Path
+) -> EncodedCuts:
     """Encode each cut by itself with every encoder of `model`, or read what an earlier stage stored.
 
     Args:
@@ -63,11 +69,15 @@ def encode_cuts(model: AZerosModel, encoder_paths: dict[str, str], cuts: dict[st
         digest = hash_files([manifests / corpus])
         by_id = {cut.id: cut for cut in of_corpus}
         for branch, path in encoder_paths.items():
-            outputs[branch] |= _encode_branch(getattr(model, f"{branch}_encoder"), branch, path, by_id, digest)
+            outputs[branch] |= _encode_branch(
+                getattr(model, f"{branch}_encoder"), branch, path, by_id, digest
+            )
     return EncodedCuts(outputs)
 
 
-def _encode_branch(encoder: torch.nn.Module, branch: str, path: str, cuts: dict[str, Cut], digest: str) -> dict[str, Tensor]:
+def _encode_branch(
+    encoder: torch.nn.Module, branch: str, path: str, cuts: dict[str, Cut], digest: str
+) -> dict[str, Tensor]:
     from safetensors.torch import load_file, save_file
 
     weights = hash_files([Path(path)]) if Path(path).is_dir() else path
@@ -94,7 +104,7 @@ def _encode_branch(encoder: torch.nn.Module, branch: str, path: str, cuts: dict[
 @torch.no_grad()
 def _encode_one(encoder: torch.nn.Module, cut: Cut) -> Tensor:
     """(T', D) float32."""
-    features = fbank(load_cut(cut))
+    features, lens = features_for(encoder, [load_cut(cut)])
     device = next(encoder.parameters()).device
-    out = encoder(features[None].to(device), torch.tensor([len(features)], device=device))
+    out = encoder(features.to(device), lens.to(device))
     return out.encoder_out[0, : int(out.encoder_out_lens[0])].cpu().contiguous()

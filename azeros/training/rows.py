@@ -48,10 +48,14 @@ def read_rows(targets: Path, settings: Filter) -> tuple[list[Row], dict[str, int
             continue
         custom = cut.supervisions[0].custom or {}
         if "response" not in custom:
-            raise ManifestError(f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`")
+            raise ManifestError(
+                f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`"
+            )
         rows.append(Row(cut, custom.get("instruction") or "", custom["response"]))
     if not rows:
-        raise ManifestError(f"{targets}: no row is left to train on ({rejects}): widen `filter` in params.yaml")
+        raise ManifestError(
+            f"{targets}: no row is left to train on ({rejects}): widen `filter` in params.yaml"
+        )
     return rows, rejects
 
 

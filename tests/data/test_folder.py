@@ -60,7 +60,8 @@ def test_a_folder_for_each_split(tmp_path: Path) -> None:
 
 def test_no_row_and_no_recording_is_lost(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(
-        "file_name,text,age,split\na.wav,hi,,\nb.wav,hi,x,\nc.wav,hi,9,tset\n,hi,9,\nd.wav,hi, there,9,\ne.wav\n"
+        "file_name,text,age,split\na.wav,hi,,\nb.wav,hi,x,\nc.wav,hi,9,tset\n"
+        ",hi,9,\nd.wav,hi, there,9,\ne.wav\n"
     )
     for name in ("a.wav", "more/z.MP3", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -84,7 +85,10 @@ def test_malformed_json_lines(tmp_path: Path) -> None:
         ({}, "no metadata.csv or metadata.jsonl"),
         ({"metadata.csv": b"file,text\n"}, "no column file_name; its first line names file, text"),
         ({"metadata.csv": b""}, "no column file_name and text; its first line names none"),
-        ({"metadata.csv": b"file_name,text\n", "metadata.jsonl": b""}, "both metadata.csv and metadata.jsonl"),
+        (
+            {"metadata.csv": b"file_name,text\n", "metadata.jsonl": b""},
+            "both metadata.csv and metadata.jsonl",
+        ),
         ({"metadata.csv": "file_name,text\na.wav,é\n".encode("latin-1")}, "not UTF-8"),
         ({"metadata.csv": b'file_name,text\na.wav,"hi\n'}, "metadata.csv: not CSV after line 1"),
     ],

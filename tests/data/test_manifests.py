@@ -81,4 +81,5 @@ def test_age_groups_equal_the_reference(golden: Path) -> None:
 
 
 def test_impossible_ages() -> None:
-    assert {age_group_of(age) for age in (float("nan"), float("inf"), [3], {}, b"x", -1, "0")} == {None}
+    impossible: list[object] = [float("nan"), float("inf"), [3], {}, b"x", -1, "0"]
+    assert {age_group_of(age) for age in impossible} == {None}

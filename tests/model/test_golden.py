@@ -37,13 +37,17 @@ def test_generated_tokens_are_equal(name: str, key: str, golden_of: GoldenOf) ->
 def test_prompt_embeddings(name: str, key: str, golden_of: GoldenOf, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = golden_of(name)
     case, seen = golden.case(key), {}
-    monkeypatch.setattr(golden.model.llm, "generate", lambda **inputs: seen.update(inputs) or torch.zeros(0, 0))
+    monkeypatch.setattr(
+        golden.model.llm, "generate", lambda **inputs: seen.update(inputs) or torch.zeros(0, 0)
+    )
     golden.model.generate(golden.audios(case), case["messages"])
     mask = golden.tensors[f"{key}.attention_mask"]
     assert torch.equal(seen["attention_mask"], mask)
     assert torch.equal(seen["attention_mask"].sum(1), torch.tensor(case["input_lens"]))
     expected = golden.tensors[f"{key}.inputs_embeds"]
-    torch.testing.assert_close(seen["inputs_embeds"] * mask[..., None], expected * mask[..., None], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        seen["inputs_embeds"] * mask[..., None], expected * mask[..., None], atol=1e-3, rtol=1e-3
+    )
 
 
 def training_inputs(golden: Any, case: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A language model with random weights and a tokenizer of single bytes: it answers nonsense, always the same."""
+"""A language model with random weights and a tokenizer of single bytes: it answers the same nonsense."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def save_random_llm(folder: Path, **generation: object) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=_SPECIAL[0], eos_token=_SPECIAL[2])
     fast.add_special_tokens({"additional_special_tokens": _SPECIAL[1:2]})
-    pad, end = fast.convert_tokens_to_ids([_SPECIAL[0], _SPECIAL[2]])
+    pad, end = (fast.get_vocab()[token] for token in (_SPECIAL[0], _SPECIAL[2]))
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(fast),

@@ -59,7 +59,9 @@ def test_metadata_and_parts_equal_the_reference(reference: dict[str, Any]) -> No
                     continue
                 prompt = render(mode, said, settings())
                 parts = (prompt.input_text, prompt.instruction, prompt.system_message)
-                assert parts == tuple(wanted[mode][k] for k in ("input_text", "user_prompt", "system_message"))
+                assert parts == tuple(
+                    wanted[mode][k] for k in ("input_text", "user_prompt", "system_message")
+                )
     assert num_checked == 39 * 3 * 5
 
 

@@ -1,4 +1,4 @@
-"""Answers equal the reference's and transformers' own, whatever the batch, and go on where a run was cut off."""
+"""Answers equal the reference's and transformers' own, whatever the batch; a cut-off run goes on."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,9 @@ def test_answers_equal_those_of_transformers_one_by_one(llm: LocalLLM, tmp_path:
     ends = 0
     for prompt, text in zip(PROMPTS, together, strict=True):
         ids = torch.tensor([llm.tokenizer(prompt)["input_ids"]])
-        whole = llm.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)
+        whole = llm.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+        )
         new = whole[0, ids.shape[1] :].tolist()
         ended = llm.end_of_turn in new
         ends += ended
@@ -61,7 +63,9 @@ def test_a_cut_off_run_goes_on(llm: LocalLLM, tmp_path: Path, monkeypatch: pytes
         asked: list[int] = []
         with monkeypatch.context() as patch:
             answer = llm.answer
-            patch.setattr(llm, "answer", lambda ids, answer=answer, asked=asked: (asked.append(1), answer(ids))[1])
+            patch.setattr(
+                llm, "answer", lambda ids, answer=answer, asked=asked: (asked.append(1), answer(ids))[1]
+            )
             assert answers(llm, tmp_path / "cut.jsonl") == whole
         assert len(asked) == 7 - content[:num_bytes].count(b"\n")
         assert (tmp_path / "cut.jsonl").read_bytes() == content

@@ -10,7 +10,7 @@ import soundfile
 from azeros.data import recipes
 from azeros.data.audio import load_cut
 from azeros.data.manifests import cuts_path, read_cuts
-from azeros.data.recipes import Reject, Source, Utterance
+from azeros.data.recipes import Reject, Row, Source, Utterance
 from azeros.errors import AzerosError, CorpusError, StageError
 from azeros.params import FolderCorpus, Params, Prepare, load_params
 from azeros.stages import prepare
@@ -35,7 +35,12 @@ def corpus(folder: Path, faults: bool = False) -> Path:
     names = ["a", "b", "c"]
     for name in names:
         record(folder / f"{name}.wav", 1.5)
-    rows = ["file_name,text,gender,age,split", "a.wav,one,f,30,train", "b.wav,two,m,,test", "c.wav,three,,,train"]
+    rows = [
+        "file_name,text,gender,age,split",
+        "a.wav,one,f,30,train",
+        "b.wav,two,m,,test",
+        "c.wav,three,,,train",
+    ]
     if faults:
         record(folder / "short.wav", 0.1)
         (folder / "noise.wav").write_bytes(b"RIFF")
@@ -89,7 +94,7 @@ def test_two_runs_make_the_same_bytes(here: Path) -> None:
 def test_too_many_rejects_fail_and_leave_the_old_output(here: Path) -> None:
     prepare.run(params(corpus(here / "wavs")), "mine", Path("out"))
     before = Path("out/report.json").read_bytes()
-    with pytest.raises(CorpusError, match="6 of 9 rows rejected .*max_rejected_share 0.05") as caught:
+    with pytest.raises(CorpusError, match=r"6 of 9 rows rejected .*max_rejected_share 0.05") as caught:
         prepare.run(params(corpus(here / "wavs", faults=True)), "mine", Path("out"))
     assert "\n" not in str(caught.value)
     kept = Path(str(caught.value).rpartition(" ")[2])
@@ -99,14 +104,14 @@ def test_too_many_rejects_fail_and_leave_the_old_output(here: Path) -> None:
 
 @pytest.mark.parametrize(("name", "error"), [("other", StageError), ("mine", CorpusError)])
 def test_what_is_not_there(here: Path, name: str, error: type[AzerosError]) -> None:
-    with pytest.raises(error, match="no '?"):
+    with pytest.raises(error, match=r"no '?"):
         prepare.run(params(here / "gone"), name, Path("out"))
     assert not Path("out").exists()
 
 
 def test_samples_of_a_recipe_are_stored(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wave = np.linspace(-0.5, 0.5, 8000, dtype=np.float32)
-    rows = [
+    rows: list[Row] = [
         Utterance("x", "test", wave, "hi", "en", emotion="sad"),
         Reject("y", "no voice", "voice y"),
         Utterance("z", "dev", wave, "hi", "en"),

@@ -27,7 +27,7 @@ def params(here: Path) -> Params:
     save_random_llm(here / "llm", repetition_penalty=1.1)
     whole = load_params(ROOT / "params.yaml")
     llm = Pretrained(path="llm", revision=None)
-    sets = {mode: SiftSet(corpus="tiny", split="train", mode=mode) for mode in ("sift_s", "sift_sp", "sit_sp")}  # type: ignore[arg-type]
+    sets = whole.sift.sets | {"tiny_sit": SiftSet(corpus="tiny", split="train", mode="sit_sp")}
     update = {"sets": sets, "max_new_tokens": 16, "batch_size": 8}
     return whole.model_copy(
         update={
@@ -52,8 +52,11 @@ def write_manifest(num_cuts: int = 30, extra: tuple[MonoCut, ...] = ()) -> None:
 
 def test_every_cut_gets_its_answer(params: Params) -> None:
     write_manifest()
-    sift.run(params, "sift_sp", MANIFESTS, OUTPUT)
-    before, after = list(read_cuts(MANIFESTS / "cuts_train.jsonl.gz")), list(read_cuts(OUTPUT / "cuts.jsonl.gz"))
+    sift.run(params, "tiny_sp", MANIFESTS, OUTPUT)
+    before, after = (
+        list(read_cuts(MANIFESTS / "cuts_train.jsonl.gz")),
+        list(read_cuts(OUTPUT / "cuts.jsonl.gz")),
+    )
     assert [cut.id for cut in after] == [cut.id for cut in before]
     custom = after[7].supervisions[0].custom
     assert custom.keys() == {"emotion", "response", "instruction", "input_text", "from_model"}
@@ -76,7 +79,7 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         make_cut("token", "say <|im_end|> now"),
     )
     write_manifest(5, odd)
-    sift.run(params, "sift_s", MANIFESTS, OUTPUT)
+    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     report = json.loads((OUTPUT / "report.json").read_text())
     assert report["rejected"] == {
         "no text": 2,
@@ -92,26 +95,28 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
 
 def test_instructions_follow_the_language(params: Params) -> None:
     write_manifest(2, (make_cut("zh", "你好", language="zh"),))
-    sift.run(params, "sit_sp", MANIFESTS, OUTPUT)
+    sift.run(params, "tiny_sit", MANIFESTS, OUTPUT)
     custom = [cut.supervisions[0].custom for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
-    assert [row["instruction"] for row in custom] == [params.sift.instructions[key] for key in ("en", "en", "zh")]
+    assert [row["instruction"] for row in custom] == [
+        params.sift.instructions[key] for key in ("en", "en", "zh")
+    ]
     assert all(row["input_text"].endswith(f"</audio> {row['instruction']}") for row in custom)
 
 
 def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
-    with pytest.raises(StageError, match="no 'other' in sift.sets"):
+    with pytest.raises(StageError, match=r"no 'other' in sift\.sets"):
         sift.run(params, "other", MANIFESTS, OUTPUT)
     with pytest.raises(ManifestError, match="no such manifest"):
-        sift.run(params, "sift_s", MANIFESTS, OUTPUT)
+        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     write_manifest(0, (make_cut("a", ""),))
     with pytest.raises(ManifestError, match="none of its 1 rows"):
-        sift.run(params, "sift_s", MANIFESTS, OUTPUT)
+        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     write_manifest(1, (make_cut("ja", "はい", language="ja"),))
     with pytest.raises(ParamsError, match="cut ja has language 'ja'"):
-        sift.run(params, "sit_sp", MANIFESTS, OUTPUT)
+        sift.run(params, "tiny_sit", MANIFESTS, OUTPUT)
     (Path("llm") / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no language model loads"):
-        sift.run(params, "sift_s", MANIFESTS, OUTPUT)
+        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     assert not OUTPUT.exists()
 
 
@@ -120,14 +125,14 @@ import sys
 from pathlib import Path
 from azeros.params import Params
 from azeros.stages import sift
-sift.run(Params.model_validate_json(sys.stdin.read()), "sift_s", Path("manifests"), Path("targets"))
+sift.run(Params.model_validate_json(sys.stdin.read()), "tiny_s", Path("manifests"), Path("targets"))
 """
 
 
 def _start(params: Params) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", _RUN], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, "-c", _RUN], stdin=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdin is not None
     process.stdin.write(params.model_dump_json())
@@ -141,22 +146,20 @@ def _digests() -> dict[str, str]:
 
 @pytest.mark.slow
 def test_killed_runs_go_on_to_the_same_bytes(params: Params) -> None:
-    update = {"max_new_tokens": 200, "batch_size": 16}
+    update = {"max_new_tokens": 60, "batch_size": 4}
     params = params.model_copy(update={"sift": params.sift.model_copy(update=update)})
-    write_manifest(480)
-    num_kills = 0
-    for num_batches in (1, 9, 17):
+    write_manifest(80)
+    for num_batches in (1, 8):
         process = _start(params)
         while process.poll() is None and _num_stored() < num_batches:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-        num_kills += process.wait() == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
+        assert num_batches <= _num_stored() < 20
         assert not OUTPUT.exists()
-        assert _num_stored() >= num_batches
-    assert num_kills == 3
-    assert _start(params).wait() == 0
+    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     resumed = _digests()
-    assert _start(params).wait() == 0
+    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
     assert _digests() == resumed
 
 

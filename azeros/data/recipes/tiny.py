@@ -53,7 +53,8 @@ def _render(path: Path, split: str, start: int, end: int, seed: int) -> list[Utt
     utterances = []
     for number in range(start, end):
         language = world.random_language(rng)
-        sentence = world.sentence(rng, language, split)
+        scrambled = split == "train" and rng.random() < world.values["scrambled_share"]
+        sentence = world.scrambled(rng, language) if scrambled else world.sentence(rng, language, split)
         voice = random_voice(rng, speech, world.meta_values, language, split)
         tasks = speaker.tasks(rng, sentence, {}, canonical=True)
         questions = tuple(Question(t.kind, t.instruction, t.reply) for t in tasks if t.kind in _ASKED)

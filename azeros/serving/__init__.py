@@ -1,0 +1,1 @@
+"""From requests to answers, without any web framework."""

@@ -1,0 +1,41 @@
+"""One recording, one question, one answer."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from azeros.errors import ModelError
+
+if TYPE_CHECKING:
+    from azeros.model.speech_llm import AZerosModel
+
+
+@cache
+def load(folder: Path) -> AZerosModel:
+    """The packaged model in `folder`, on the GPU if there is one; loaded once a process.
+
+    Raises:
+        ModelError: it is not there, or not whole.
+    """
+    import torch
+
+    from azeros.model.speech_llm import AZerosModel
+
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no packaged model there: run `dvc repro`, or name one with --model")
+    return AZerosModel.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def answer(folder: Path, recording: Path, prompt: str, max_new_tokens: int = 200) -> str:
+    """What the model in `folder` answers to `prompt` about `recording`; an empty prompt lets the recording speak for itself.
+
+    Raises:
+        AudioError: the recording is missing, unreadable or too short.
+        ModelError: the model is missing or damaged.
+    """
+    model = load(folder)
+    messages = [{"role": "user", "content": f"{model.audio_token_wrapped} {prompt}".strip()}]
+    (text,) = model.generate([recording], [messages], max_new_tokens=max_new_tokens)
+    return str(text)

@@ -1,0 +1,1 @@
+"""The packaged model as a service."""
