@@ -27,7 +27,7 @@ class Azeros:
         chat.load(self.folder)
         self._one_at_a_time = asyncio.Lock()
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     async def generate(self, audio: Path, prompt: str = "", max_new_tokens: int = 200) -> str:
         """The answer to `prompt` about the recording `audio`; an empty prompt lets it speak for itself."""
         if max_new_tokens < 1:

@@ -59,7 +59,7 @@ def test_params_are_frozen() -> None:
         (r"max_duration_s: [\d.]+", "max_duration_s: .nan", ["filter.max_duration_s", "finite"]),
         (r"min_duration_s: [\d.]+", "min_duration_s: 31.0", ["filter: min_duration_s must be below"]),
         ("mode: sift_s}", "mode: sift_x}", ["sift.sets.tiny_s.mode", "'sift_ssp'"]),
-        (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sp: 1.0}", ["train.stage1.sets", "mode sift_s"]),
+        (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sit: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
     ],
 )

@@ -57,7 +57,8 @@ def write_report(
 def _markdown(results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> str:
     systems = list(results)
     kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures))
-    lines = ["# Held-out speech", "", "Shares in %, 95 % interval in brackets. `text` is the language model itself, given the transcript (and, for questions about the speaker,",
+    lines = ["# Held-out speech", "", "Shares in %, 95 % interval in brackets. `text` is the language model itself, given the transcript",
+             "(and, for questions about the speaker,",
              "the true attributes): the ceiling. The others hear.", "", "![abilities](abilities.svg)", "",
              f"| | {' | '.join(systems)} | n |", f"|---|{'---:|' * (len(systems) + 1)}"]  # fmt: skip
     for kind in kinds:

@@ -274,7 +274,7 @@ class ChunkCausalConv(nn.Module):
 
     def forward(self, x: Tensor, chunk: int) -> Tensor:
         """x (B, D, t), chunk in frames of this stack or -1 -> (B, D, t)."""
-        batch, dim, t = x.shape
+        batch, _, t = x.shape
         chunk = t if chunk < 0 or chunk > t else chunk
         past = self.causal_conv(functional.pad(x, (self.causal_conv.kernel_size[0] - 1, 0)))
         padded = functional.pad(x, (0, -t % chunk))

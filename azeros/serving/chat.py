@@ -25,11 +25,14 @@ def load(folder: Path) -> AZerosModel:
 
     if not folder.is_dir():
         raise ModelError(f"{folder}: no packaged model there: run `dvc repro`, or name one with --model")
-    return AZerosModel.from_pretrained(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = AZerosModel.from_pretrained(folder)
+    # transformers wraps `to` so that mypy loses its arguments.
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    return model
 
 
 def answer(folder: Path, recording: Path, prompt: str, max_new_tokens: int = 200) -> str:
-    """What the model in `folder` answers to `prompt` about `recording`; an empty prompt lets the recording speak for itself.
+    """What the model in `folder` answers to `prompt` about `recording`; without a prompt, to what is said.
 
     Raises:
         AudioError: the recording is missing, unreadable or too short.

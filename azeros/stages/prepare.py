@@ -149,7 +149,12 @@ def _check(row: Utterance, draft: Path, seen: set[str]) -> AudioInfo | Reject:
     try:
         return probe_audio(_store(row, draft))
     except UnusableAudio as error:
-        return Reject(row.id, f"audio {error.reason}", str(error))
+        if isinstance(row.audio, Path):
+            return Reject(row.id, f"audio {error.reason}", str(error))
+        (draft / "audio" / f"{row.id}.flac").unlink()
+        return Reject(
+            row.id, f"audio {error.reason}", f"made by the recipe: {str(error).rpartition(': ')[2]}"
+        )
 
 
 def _store(row: Utterance, folder: Path) -> Path:

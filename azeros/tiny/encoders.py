@@ -204,7 +204,7 @@ class Trainer:
     def __init__(
         self,
         model: Zipformer,
-        heads: Heads,
+        heads: nn.Module,
         recipe: EncoderRecipe,
         num_steps: int,
         frontend: bool,
@@ -251,7 +251,7 @@ def train_frontend(
     num_steps = recipe.frontend_epochs * -(-len(examples) // recipe.batch_size)
     trainer = Trainer(
         model, nn.ModuleList([semantic_heads, voice_heads]), recipe, num_steps, True, log, "frontend"
-    )  # type: ignore[arg-type]
+    )
     lengths = [len(e.features) for e in examples]
     for _ in range(recipe.frontend_epochs):
         for index in length_batches(lengths, recipe.batch_size, rng):

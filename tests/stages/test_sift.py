@@ -27,7 +27,7 @@ def params(here: Path) -> Params:
     save_random_llm(here / "llm", repetition_penalty=1.1)
     whole = load_params(ROOT / "params.yaml")
     llm = Pretrained(path="llm", revision=None)
-    sets = whole.sift.sets | {"tiny_sit": SiftSet(corpus="tiny", split="train", mode="sit_sp")}
+    sets = whole.sift.sets | {"told": SiftSet(corpus="tiny", split="train", mode="sift_sp")}
     update = {"sets": sets, "max_new_tokens": 16, "batch_size": 8}
     return whole.model_copy(
         update={
@@ -52,7 +52,7 @@ def write_manifest(num_cuts: int = 30, extra: tuple[MonoCut, ...] = ()) -> None:
 
 def test_every_cut_gets_its_answer(params: Params) -> None:
     write_manifest()
-    sift.run(params, "tiny_sp", MANIFESTS, OUTPUT)
+    sift.run(params, "told", MANIFESTS, OUTPUT)
     before, after = (
         list(read_cuts(MANIFESTS / "cuts_train.jsonl.gz")),
         list(read_cuts(OUTPUT / "cuts.jsonl.gz")),
@@ -79,7 +79,7 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         make_cut("token", "say <|im_end|> now"),
     )
     write_manifest(5, odd)
-    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
     report = json.loads((OUTPUT / "report.json").read_text())
     assert report["rejected"] == {
         "no text": 2,
@@ -95,7 +95,7 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
 
 def test_instructions_follow_the_language(params: Params) -> None:
     write_manifest(2, (make_cut("zh", "你好", language="zh"),))
-    sift.run(params, "tiny_sit", MANIFESTS, OUTPUT)
+    sift.run(params, "asked", MANIFESTS, OUTPUT)
     custom = [cut.supervisions[0].custom for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
     assert [row["instruction"] for row in custom] == [
         params.sift.instructions[key] for key in ("en", "en", "zh")
@@ -107,16 +107,16 @@ def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
     with pytest.raises(StageError, match=r"no 'other' in sift\.sets"):
         sift.run(params, "other", MANIFESTS, OUTPUT)
     with pytest.raises(ManifestError, match="no such manifest"):
-        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
     write_manifest(0, (make_cut("a", ""),))
     with pytest.raises(ManifestError, match="none of its 1 rows"):
-        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
     write_manifest(1, (make_cut("ja", "はい", language="ja"),))
     with pytest.raises(ParamsError, match="cut ja has language 'ja'"):
-        sift.run(params, "tiny_sit", MANIFESTS, OUTPUT)
+        sift.run(params, "asked", MANIFESTS, OUTPUT)
     (Path("llm") / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no language model loads"):
-        sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
     assert not OUTPUT.exists()
 
 
@@ -125,7 +125,7 @@ import sys
 from pathlib import Path
 from azeros.params import Params
 from azeros.stages import sift
-sift.run(Params.model_validate_json(sys.stdin.read()), "tiny_s", Path("manifests"), Path("targets"))
+sift.run(Params.model_validate_json(sys.stdin.read()), "bare", Path("manifests"), Path("targets"))
 """
 
 
@@ -157,9 +157,9 @@ def test_killed_runs_go_on_to_the_same_bytes(params: Params) -> None:
         assert process.wait() == -signal.SIGKILL
         assert num_batches <= _num_stored() < 20
         assert not OUTPUT.exists()
-    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
     resumed = _digests()
-    sift.run(params, "tiny_s", MANIFESTS, OUTPUT)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
     assert _digests() == resumed
 
 

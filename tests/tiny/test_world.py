@@ -1,0 +1,64 @@
+"""The tiny world: its splits, its answers, its speech."""
+
+import random
+
+import numpy as np
+import pytest
+
+from azeros.tiny.speech import SAMPLING_RATE, Speech, Synthesizer, Voice
+from azeros.tiny.world import Speaker, World
+
+WORLD = World()
+
+
+def texts(split: str, num: int = 3000) -> set[str]:
+    rng = random.Random(split)
+    found = (WORLD.sentence(rng, "en", split) for _ in range(num))
+    # Questions have few fillings: only their voices are held out.
+    return {s.text for s in found if len(s.words) > 2 and not s.text.startswith("is it")}
+
+
+def test_held_out_sentences_are_in_no_other_split() -> None:
+    train, test = texts("train"), texts("test")
+    assert len(test) > 100
+    assert not test & train
+
+
+def test_test_voices_are_not_training_voices() -> None:
+    voices = WORLD.values["speech"]["voices"]
+    assert all(not set(voices["train"][g]) & set(voices["test"][g]) for g in ("male", "female"))
+
+
+def test_answers_name_every_filling() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        sentence = WORLD.sentence(rng, "en", "train")
+        assert sentence.words.keys()
+        assert all(word in sentence.answer for word in sentence.words.values())
+
+
+def test_attributes_are_said_in_their_own_words() -> None:
+    sentence = WORLD.sentence(random.Random(1), "en", "train")
+    meta = {"age": "young adult", "emotion": "sad"}
+    assert Speaker(WORLD).plain(sentence, meta).endswith(" the speaker sounds sad, young adult.")
+
+
+def render(emotion: str) -> Speech:
+    voice = Voice("en-us", "m3", "male", "young adult", emotion)
+    return Synthesizer().render("tom wants three red apples", voice, WORLD.values["speech"], random.Random(0))
+
+
+def test_speech_is_real_and_moods_sound_different() -> None:
+    sad, angry = render("sad"), render("angry")
+    assert 0.8 < len(sad.samples) / SAMPLING_RATE < 4
+    assert len(sad.samples) > len(angry.samples)
+    assert np.abs(angry.samples).mean() > 1.5 * np.abs(sad.samples).mean()
+    assert [start for start, _ in sad.word_starts] == [0, 4, 10, 16, 20]
+
+
+def test_an_unknown_voice_is_named() -> None:
+    from azeros.errors import CorpusError
+
+    voice = Voice("no-such-language", "m3", "male", "senior", "sad")
+    with pytest.raises(CorpusError, match="no-such-language"):
+        Synthesizer().render("hello", voice, WORLD.values["speech"], random.Random(0))
