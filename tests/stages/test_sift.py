@@ -14,7 +14,7 @@ from lhotse import MonoCut, SupervisionSegment
 
 from azeros.data.manifests import read_cuts, write_cuts
 from azeros.errors import ManifestError, ModelError, ParamsError, StageError
-from azeros.params import Params, Pretrained, SiftSet, load_params
+from azeros.params import Mode, Params, Pretrained, SiftSet, load_params
 from azeros.stages import sift
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
@@ -27,7 +27,9 @@ def params(here: Path) -> Params:
     save_random_llm(here / "llm", repetition_penalty=1.1)
     whole = load_params(ROOT / "params.yaml")
     llm = Pretrained(path="llm", revision=None)
-    sets = whole.sift.sets | {"told": SiftSet(corpus="tiny", split="train", mode="sift_sp")}
+    modes: dict[str, Mode] = {"bare": "sift_s", "told": "sift_sp", "asked": "sit_sp"}
+    sets = {name: SiftSet(corpus="tiny", split="train", mode=mode) for name, mode in modes.items()}
+    sets |= whole.sift.sets
     update = {"sets": sets, "max_new_tokens": 16, "batch_size": 8}
     return whole.model_copy(
         update={
