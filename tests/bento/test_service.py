@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         patch.setenv("AZEROS_MODEL", str(folder))
         from bento.service import Azeros
 
-        with TestClient(Azeros.to_asgi()) as running:
+        service: Any = Azeros
+        with TestClient(service.to_asgi()) as running:
             yield running
 
 

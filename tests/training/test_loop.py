@@ -31,7 +31,7 @@ def rows() -> list[Row]:
 
 def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, float]]]:
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
-    width = model.speech_encoder.output_dim
+    width = int(model.speech_encoder.output_dim)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     outputs = {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}
     curve = train(
