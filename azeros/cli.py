@@ -164,3 +164,13 @@ def build() -> None:
     from azeros.tiny import build as tiny_build
 
     tiny_build.run()
+
+
+@tiny.command(epilog="Example: azeros tiny measure")
+def measure() -> None:
+    """Measure the tiny foundation on held-out sentences and voices (minutes)."""
+    from azeros.tiny import build as tiny_build
+    from azeros.tiny import measure as tiny_measure
+
+    for name, value in tiny_measure.run(tiny_build.WEIGHTS).items():
+        typer.echo(f"{name:<34}{100 * value:6.2f} %")

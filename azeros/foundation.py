@@ -5,23 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azeros.params import Params
+from azeros.params import Dtype, Params
 
 if TYPE_CHECKING:
     from azeros.model.speech_llm import AZerosModel
 
 
-def build_model(params: Params, paraling: bool, projectors: Path | None = None) -> AZerosModel:
+def build_model(
+    params: Params, paraling: bool, projectors: Path | None = None, dtype: Dtype = "float32"
+) -> AZerosModel:
     """The foundation with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
 
     Args:
         params: settings; `foundation` says where the frozen models are.
         paraling: with the paralinguistic branch (stage 2) or without (stage 1).
         projectors: output folder of a training stage.
+        dtype: of the language model's weights; encoders and projectors are float32.
 
     Raises:
         ModelError: a model is missing, damaged or of another shape.
     """
+    import torch
+
     from azeros.model.checkpoint import load_projectors
     from azeros.model.speech_llm import AZerosModel
 
@@ -31,6 +36,7 @@ def build_model(params: Params, paraling: bool, projectors: Path | None = None) 
         foundation.speech_encoder,
         foundation.paraling_encoder if paraling else None,
         seed=params.seed,
+        dtype=getattr(torch, dtype),
     )
     if projectors:
         load_projectors(model, projectors / "projectors.safetensors")

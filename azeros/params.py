@@ -22,6 +22,7 @@ Word = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 Split = Literal["train", "validation", "test"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 Mode = Literal["sift_s", "sift_sp", "sit_sp", "sift_ssp", "sit_ssp"]
 
 
@@ -155,7 +156,7 @@ class Evaluate(Section):
 class Package(Section):
     """Settings of the package stage."""
 
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype  # of the language model; encoders and projectors stay float32
 
 
 class Params(Section):

@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
+from azeros.errors import StageError
+
 WORK_ROOT = Path(".work")
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _CHUNK_BYTES = 1 << 20
@@ -59,7 +61,11 @@ def work_dir(stage: str, key: object) -> Path:
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 of the names and contents of files, and of all files in folders, whatever their order."""
+    """SHA-256 of the names and contents of files, and of all files in folders, whatever their order.
+
+    Raises:
+        StageError: one of the paths is not there.
+    """
     files = sorted((file, file.relative_to(root.parent)) for root in set(paths) for file in _files(root))
     digest = hashlib.sha256()
     for file, name in files:
@@ -71,6 +77,8 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def _files(root: Path) -> Iterator[Path]:
+    if not root.exists():
+        raise StageError(f"{root}: no such file or folder; run the stage that makes it, or dvc repro")
     return (path for path in root.rglob("*") if path.is_file()) if root.is_dir() else iter([root])
 
 

@@ -13,7 +13,9 @@ from typer.testing import CliRunner, Result
 
 from azeros.cli import app
 from azeros.errors import CorpusError
+from tests import small
 from tests.conftest import ROOT
+from tests.small import complaint, write_params
 
 PREPARE = ["prepare", "tiny", "out", "--params", str(ROOT / "params.yaml")]
 
@@ -68,6 +70,48 @@ def test_wrong_params_stop_a_stage_before_it_loads(tmp_path: Path) -> None:
     result = run("prepare", "tiny", "out", "--params", str(tmp_path / "none.yaml"))
     assert result.exit_code == 1
     assert "give the path of a params.yaml" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("update", "line"),
+    [
+        ({"train.stage1.num_step": 5}, "unknown key 'train.stage1.num_step' (value 5)"),
+        ({"sift.batch_size": "64"}, "'sift.batch_size' is \"64\": input should be a valid integer"),
+        ({"evaluate.batch_size": 0}, "'evaluate.batch_size' is 0: input should be greater than"),
+        ({"train.stage1.sets": {"tiny": 1.0}}, "train.stage1.sets: no 'tiny' in sift.sets"),
+    ],
+)
+@pytest.mark.parametrize("command", ["prepare tiny out", "train stage1 in in out", "package in out"])
+def test_a_wrong_setting_is_named(tmp_path: Path, update: dict[str, object], line: str, command: str) -> None:
+    path = write_params(tmp_path / "params.yaml", update)
+    result = small.run(*command.split(), "--params", str(path))
+    assert result.exit_code == 1
+    assert complaint(result.stderr).startswith(f"azeros: {path}: {line}")
+
+
+@pytest.mark.parametrize("fault", ["no folder", "no metadata", "no sound"])
+def test_a_corpus_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:/dev/null/nowhere")
+    corpus = {"recipe": "folder", "path": "wavs", "language": "en"}
+    write_params(tmp_path / "params.yaml", {"corpora.mine": corpus})
+    if fault != "no folder":
+        Path("wavs").mkdir()
+    if fault == "no sound":
+        Path("wavs/metadata.csv").write_text("file_name,text\na.wav,hello\nb.wav,you\n")
+        Path("wavs/a.wav").touch()
+        Path("wavs/b.wav").write_bytes(b"no sound")
+    said = {
+        "no folder": "azeros: wavs: no such folder; correct the corpus's path",
+        "no metadata": "azeros: wavs: no metadata.csv or metadata.jsonl in it; write one",
+        "no sound": "azeros: corpus mine: 2 of 2 rows rejected (1 audio empty, 1 audio unreadable)",
+    }
+    result = small.run("prepare", "mine", "out")
+    assert result.exit_code == 1
+    assert complaint(result.stderr).startswith(said[fault])
+    assert not Path("out").exists()
 
 
 def test_an_unknown_training_stage_is_a_usage_error() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from azeros.errors import StageError
 from azeros.work import hash_files, is_disk_full, stage_output, to_json, work_dir, write_json
 from tests.conftest import ROOT
 
@@ -85,6 +86,11 @@ def test_hash_files_does_not_depend_on_order_or_place(tmp_path: Path) -> None:
         (tmp_path / folder / "b").write_text("2")
     one, two = ([tmp_path / folder / name for name in "ab"] for folder in ("one", "two"))
     assert hash_files(one) == hash_files(reversed(two))
+
+
+def test_hash_files_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"gone: no such file or folder; run the stage that makes it"):
+        hash_files([tmp_path, tmp_path / "gone"])
 
 
 def test_json_bytes_are_stable_and_readable(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -82,7 +83,8 @@ def score(
     """Figures of one system by kind.
 
     `plain` is the share answered exactly as the transcript is; `repeat_wer` counts words against the transcript, and `repeat` whole answers; attributes
-    count where the right label alone is named; other kinds count replies that are right to the letter.
+    count where the right label alone is named; other kinds count replies that are right to the letter, and of a choice, whose reply is
+    "word, letter", `choice_word` counts the word alone.
     """
     asks = list(asks)
     labels = {key: sorted({ask.right for ask in asks if ask.kind == key and ask.right}) for key in ATTRIBUTES}
@@ -91,6 +93,8 @@ def score(
     for ask in asks:
         answer = answers[ask].strip()
         hits.setdefault(ask.kind, []).append(_is_right(ask, answer, text_answers, labels))
+        if ask.kind == "choice":
+            hits.setdefault("choice_word", []).append(_chosen_word(answer) == _chosen_word(ask.right or ""))
         if ask.kind == "repeat":
             said = word_units(ask.right or "")
             errors.append((edit_distance(said, word_units(answer)), len(said)))
@@ -112,6 +116,10 @@ def _is_right(
     if ask.kind == "repeat":
         return word_units(answer) == word_units(ask.right)
     return answer == ask.right
+
+
+def _chosen_word(reply: str) -> str:
+    return re.split("[,，]", reply)[0]
 
 
 def _error_rate(errors: list[tuple[int, int]], resamples: int = 1000) -> Figure:

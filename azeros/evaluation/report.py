@@ -13,7 +13,8 @@ _TITLES = {
     "plain": "answered exactly as the transcript",
     "repeat": "repeated without an error",
     "repeat_wer": "word error rate of repeating (lower is better)",
-    "topic": "topic", "who": "who it is about", "choice": "which of four words was said",
+    "topic": "topic", "who": "who it is about", "choice_word": "which of four words was said",
+    "choice": "the word and its letter (a, b, c or d)",
     "gender": "gender of the speaker", "age": "age of the speaker", "emotion": "emotion of the speaker",
 }  # fmt: skip
 
@@ -52,6 +53,18 @@ def write_report(
             )
     _plot(folder / "abilities.svg", results)
     (folder / "report.md").write_text(_markdown(results, asks, answers), encoding="utf-8")
+
+
+def summary(results: Results) -> list[str]:
+    """The figures as aligned lines for a terminal, in %."""
+    systems = list(results)
+    kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures))
+    lines = [f"{'%':<48}" + "".join(f"{system:>11}" for system in systems)]
+    for kind in kinds:
+        found = (results[system].get(kind) for system in systems)
+        cells = (f"{100 * figure.value:.1f}" if figure else "" for figure in found)
+        lines.append(f"{_TITLES.get(kind, kind):<48}" + "".join(f"{cell:>11}" for cell in cells))
+    return lines
 
 
 def _markdown(results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> str:

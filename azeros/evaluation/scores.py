@@ -44,4 +44,5 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     share, z2 = hits / total, _Z95**2
     centre = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z95 * sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The share itself is in it, whatever rounding does to the ends at 0 and 1.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))

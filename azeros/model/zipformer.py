@@ -109,8 +109,10 @@ def swoosh_r(x: Tensor) -> Tensor:
 
 def _swoosh(x: Tensor, shift: float, offset: float) -> Tensor:
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    # Past the threshold softplus(u) = u, which at 40 is exact in float64 too.
-    return (functional.softplus(wide - shift, threshold=40.0) - 0.08 * wide - offset).to(x.dtype)
+    # Past the threshold softplus(u) = u, which at 40 is exact in float64 too. Its gradient does not need its output,
+    # so that the rest may be subtracted in place: fresh memory costs more than the arithmetic.
+    plus = functional.softplus(wide - shift, threshold=40.0)
+    return plus.sub_(wide, alpha=0.08).sub_(offset).to(x.dtype)
 
 
 class BiasNorm(nn.Module):
@@ -150,13 +152,22 @@ class ConvNeXt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, F) -> (B, C, T, F)."""
-        # A 1x1 convolution is a matrix product over the last axis of the channels-last view, without a copy.
-        hidden = self.depthwise_conv(x).permute(0, 2, 3, 1)
-        hidden = swoosh_l(
-            functional.linear(hidden, self.pointwise_conv1.weight.flatten(1), self.pointwise_conv1.bias)
+        # A 1x1 convolution is a matrix product over the channels of each pixel; the hidden ones of 1024 take 1.5 MB.
+        pixels = self.depthwise_conv(x).permute(0, 2, 3, 1)
+        mixed = torch.cat([self._pointwise(some) for some in _pieces(pixels.flatten(0, 2), 1024)])
+        return x + mixed.view(pixels.shape).permute(0, 3, 1, 2)
+
+    def _pointwise(self, pixels: Tensor) -> Tensor:
+        """(N, C) -> (N, C)."""
+        hidden = functional.linear(pixels, self.pointwise_conv1.weight.flatten(1), self.pointwise_conv1.bias)
+        return functional.linear(
+            swoosh_l(hidden), self.pointwise_conv2.weight.flatten(1), self.pointwise_conv2.bias
         )
-        hidden = functional.linear(hidden, self.pointwise_conv2.weight.flatten(1), self.pointwise_conv2.bias)
-        return x + hidden.permute(0, 3, 1, 2)
+
+
+def _pieces(x: Tensor, size: int) -> tuple[Tensor, ...]:
+    """`x` in pieces of `size` along its first axis on a CPU, whose caches then hold what is made of them; whole elsewhere."""
+    return x.split(size) if x.device.type == "cpu" else (x,)
 
 
 class Frontend(nn.Module):
@@ -176,7 +187,11 @@ class Frontend(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, F) -> (B, (T - 7) // 2, D)."""
-        x = x.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        return torch.cat([self._embed(item) for item in _pieces(x, 1)])
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """(B, T, F) -> (B, (T - 7) // 2, D)."""
+        x = x.unsqueeze(1)
         for conv in self.conv.values():
             x = swoosh_r(conv(x))
         x = self.convnext(x)
@@ -209,16 +224,15 @@ class AttentionWeights(nn.Module):
         batch, t, _ = x.shape
         heads, dq, dp = self.num_heads, self.query_dim, self.pos_head_dim
         query, key, pos = self.in_proj(x).split([heads * dq, heads * dq, heads * dp], dim=-1)
-        query = query.view(batch, t, heads, dq).transpose(1, 2)
-        key = key.view(batch, t, heads, dq).permute(0, 2, 3, 1)
+        query = query.view(batch, t, heads, dq).transpose(1, 2).flatten(0, 1)
+        key = key.view(batch, t, heads, dq).permute(0, 2, 3, 1).flatten(0, 1)
         pos = pos.view(batch, t, heads, dp).transpose(1, 2)
         table = self.linear_pos(positions.to(x.dtype)).view(2 * t - 1, heads, dp).permute(1, 2, 0)
         by_offset = torch.matmul(pos, table).contiguous()  # (B, H, t, 2t - 1): column = offset + t - 1
-        strides = (by_offset.stride(0), by_offset.stride(1), 2 * t - 2, 1)
         # Element (i, j) of the shifted view is column j - i + t - 1 of row i: no gather, no copy.
-        shifted = by_offset.as_strided((batch, heads, t, t), strides, t - 1)
-        scores = (torch.matmul(query, key) + shifted).masked_fill(hidden, MASKED_SCORE)
-        return scores.softmax(dim=-1)
+        shifted = by_offset.as_strided((batch * heads, t, t), (by_offset.stride(1), 2 * t - 2, 1), t - 1)
+        scores = torch.baddbmm(shifted, query, key).view(batch, heads, t, t)
+        return scores.masked_fill_(hidden, MASKED_SCORE).softmax(dim=-1)
 
 
 class SelfAttention(nn.Module):
@@ -263,27 +277,40 @@ class NonlinAttention(nn.Module):
         return self.out_proj(torch.bmm(weights, gate.tanh() * values) * scale)
 
 
+class DepthwiseConv(nn.Conv1d):
+    """A convolution of each channel over time, of frames that hold their channels side by side."""
+
+    def __init__(self, dim: int, kernel: int, padding: int = 0) -> None:
+        super().__init__(dim, dim, kernel, groups=dim, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, t, D) -> (B, t + 2 padding - kernel + 1, D)."""
+        # On a CPU this is conv1d ten times as fast: that copies channels-last data and then takes a slow kernel.
+        image, weight = x.transpose(1, 2)[:, :, None], self.weight[:, :, None]
+        mixed = functional.conv2d(image, weight, self.bias, padding=(0, *self.padding), groups=self.groups)
+        return mixed[:, :, 0].transpose(1, 2)
+
+
 class ChunkCausalConv(nn.Module):
     """Depthwise convolution that sees its own chunk and the past (ZIPFORMER.md appendix A)."""
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        self.causal_conv = nn.Conv1d(dim, dim, (kernel + 1) // 2, groups=dim)
-        self.chunkwise_conv = nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
+        self.causal_conv = DepthwiseConv(dim, (kernel + 1) // 2)
+        self.chunkwise_conv = DepthwiseConv(dim, kernel, padding=kernel // 2)
         self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, dim, kernel))
 
     def forward(self, x: Tensor, chunk: int) -> Tensor:
-        """x (B, D, t), chunk in frames of this stack or -1 -> (B, D, t)."""
-        batch, _, t = x.shape
+        """x (B, t, D), chunk in frames of this stack or -1 -> (B, t, D)."""
+        batch, t, _ = x.shape
         chunk = t if chunk < 0 or chunk > t else chunk
-        past = self.causal_conv(functional.pad(x, (self.causal_conv.kernel_size[0] - 1, 0)))
-        padded = functional.pad(x, (0, -t % chunk))
-        chunks = padded.unflatten(2, (-1, chunk)).transpose(1, 2).flatten(0, 1)
-        inside = self.chunkwise_conv(chunks) * self._edge_scale(chunk)
-        inside = inside.unflatten(0, (batch, -1)).transpose(1, 2).flatten(2)
-        return past + inside[..., :t]
+        past = self.causal_conv(functional.pad(x, (0, 0, self.causal_conv.kernel_size[0] - 1, 0)))
+        chunks = functional.pad(x, (0, 0, 0, -t % chunk)).unflatten(1, (-1, chunk)).flatten(0, 1)
+        inside = self.chunkwise_conv(chunks) * self._edge_scale(chunk).T
+        return past + inside.reshape(batch, -1, x.shape[2])[:, :t]
 
     def _edge_scale(self, chunk: int) -> Tensor:
+        """(D, chunk)."""
         from_left, from_right = self.chunkwise_conv_scale
         kernel = from_left.shape[-1]
         left = functional.pad(from_left, (0, max(chunk - kernel, 0)))[:, :chunk]
@@ -299,17 +326,15 @@ class ConvModule(nn.Module):
         self.causal = causal
         self.in_proj = nn.Linear(dim, 2 * dim)
         self.depthwise_conv: nn.Module = (
-            ChunkCausalConv(dim, kernel)
-            if causal
-            else nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
+            ChunkCausalConv(dim, kernel) if causal else DepthwiseConv(dim, kernel, padding=kernel // 2)
         )
         self.out_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, padding: Tensor, chunk: int) -> Tensor:
         """x (B, t, D), padding (B, t) bool -> (B, t, D)."""
-        gated = functional.glu(self.in_proj(x), dim=-1).masked_fill(padding[..., None], 0.0).transpose(1, 2)
+        gated = functional.glu(self.in_proj(x), dim=-1).masked_fill(padding[..., None], 0.0)
         mixed = self.depthwise_conv(gated, chunk) if self.causal else self.depthwise_conv(gated)
-        return self.out_proj(swoosh_r(mixed.transpose(1, 2)))
+        return self.out_proj(swoosh_r(mixed))
 
 
 @dataclass
@@ -379,7 +404,7 @@ class Downsample(nn.Module):
         """(B, T', D) -> (B, ceil(T' / factor), D)."""
         missing = -x.shape[1] % self.factor
         x = torch.cat([x, x[:, -1:].expand(-1, missing, -1)], dim=1)
-        return torch.einsum("btfd,f->btd", x.unflatten(1, (-1, self.factor)), self.bias.softmax(dim=0))
+        return torch.matmul(self.bias.softmax(dim=0), x.unflatten(1, (-1, self.factor)))
 
 
 class Layers(nn.Module):

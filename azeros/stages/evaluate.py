@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from azeros.params import Params
 from azeros.work import stage_output
+
+logger = logging.getLogger(__name__)
 
 
 def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
@@ -23,7 +26,7 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     from azeros import tracking
     from azeros.data.manifests import cuts_path, read_cuts
     from azeros.evaluation.asks import Ask, asks_of, score
-    from azeros.evaluation.report import write_report
+    from azeros.evaluation.report import summary, write_report
     from azeros.evaluation.systems import speech_answers, text_answers
     from azeros.foundation import build_model, encoder_paths
     from azeros.training.encoded import encode_cuts
@@ -61,3 +64,6 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
         )
         for artifact in ("report.md", "metrics.json", "abilities.svg", "answers.jsonl"):
             run_log.log_artifact(draft / artifact)
+    for line in summary(results):
+        logger.info(line)
+    logger.info("%s/report.md has intervals, a plot and what they said", output)

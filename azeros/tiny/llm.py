@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from azeros.sift.prompts import render_chat, wrap_metadata
 from azeros.tiny.world import Speaker, World, random_meta
+from azeros.training.optimizer import Muon
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 # Words and numbers take their leading space along, as in Qwen2; each CJK character stands alone, so that copying is by character.
@@ -35,19 +37,29 @@ class LLMRecipe:
     num_layers: int = 5
     num_heads: int = 5
     intermediate_size: int = 432
-    num_steps: int = 5900
+    num_steps: int = 5000
     batch_size: int = 32
-    muon_lr: float = 0.02
-    adam_lr: float = 3e-3
+    lr: float = 0.02
+    adam_share: float = 0.15
     decay_share: float = 0.9
+    heard_share: float = 0.65
     seed: int = 1
 
 
 Turn = dict[str, str]
-_DIFFICULTY = {"repeat": 2.0, "choice": 4.0, "describe": 1.5, "emotion": 1.5}
 
 
-def conversation(rng: random.Random, speaker: Speaker) -> list[Turn]:
+@dataclass(frozen=True)
+class Conversation:
+    """Turns about one sentence, and what of the first user's turn will one day be heard instead of read."""
+
+    turns: list[Turn]
+    sentence: str
+    meta: dict[str, str]
+    """Attribute -> label, of those that are known."""
+
+
+def conversation(rng: random.Random, speaker: Speaker) -> Conversation:
     """A conversation about one sentence, which stands bare or in the tags that carry what is known about its speaker."""
     world = speaker.world
     language = world.random_language(rng)
@@ -65,13 +77,13 @@ def conversation(rng: random.Random, speaker: Speaker) -> list[Turn]:
         turns.append({"role": "system", "content": rng.choice(SYSTEM_MESSAGES)})
     tasks = _weighted(rng, list(speaker.tasks(rng, sentence, meta)))
     if rng.random() < 0.45:
-        turns += _exchange(content, speaker.plain(sentence, meta))
+        turns += _exchange(content, sentence.answer)
     else:
         task = next(tasks)
         turns += _exchange(f"{content} {_cased(rng, task.instruction)}", task.reply)
     for task, _ in zip(tasks, range(rng.choice([0, 0, 1, 2])), strict=False):
         turns += _exchange(_cased(rng, task.instruction), task.reply)
-    return turns
+    return Conversation(turns, sentence.text, meta)
 
 
 def _exchange(user: str, assistant: str) -> list[Turn]:
@@ -85,11 +97,7 @@ def _cased(rng: random.Random, text: str) -> str:
 def _weighted(rng: random.Random, tasks: list[Any]) -> Iterator[Any]:
     """The tasks in random order, the two that take most learning (repeat and choice) more often first."""
     return iter(
-        sorted(
-            tasks,
-            key=lambda task: rng.random() ** (3.0 if task.kind in ("repeat", "choice") else 1.0),
-            reverse=False,
-        )
+        sorted(tasks, key=lambda task: rng.random() ** (3.0 if task.kind in ("repeat", "choice") else 1.0))
     )
 
 
@@ -103,7 +111,7 @@ def build_tokenizer(world: World, recipe: LLMRecipe) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     rng, speaker = random.Random(recipe.seed), Speaker(world)
-    texts = [turn["content"] for _ in range(20_000) for turn in conversation(rng, speaker)]
+    texts = [turn["content"] for _ in range(20_000) for turn in conversation(rng, speaker).turns]
     words = [word for language in world.languages for word in world.words(language)]
     texts += [f"{prefix}{word}" for word in words for prefix in ("", " ") for _ in range(200)] + [
         "assistant",
@@ -146,51 +154,174 @@ def build_tokenizer(world: World, recipe: LLMRecipe) -> Any:
     return tokenizer
 
 
-def tokenize(tokenizer: Any, turns: list[Turn]) -> tuple[list[int], list[float]]:
-    """Token ids of a conversation, and each one's loss weight: 0 outside the answers, 1/sqrt(length) inside, so that short ones count."""
-    ids: list[int] = []
-    weights: list[float] = []
-    for turn in turns:
-        answer = turn["role"] == "assistant"
+@dataclass(frozen=True)
+class Soft:
+    """One position of the input: a mixture of token embeddings, and noise.
+
+    Speech reaches a language model as such mixtures: several for one word, of two words where they meet, of none in a pause.
+    """
+
+    ids: tuple[int, int, int]
+    shares: tuple[float, float, float] = (1.0, 0.0, 0.0)
+    noise: float = 0.0
+    """Standard deviation, in that of the embeddings."""
+
+
+Row = list[tuple[Soft, int, float]]
+"""For each position what goes in, the token id that stands there (-1: none), and its weight in the loss."""
+
+
+def tokenize(tokenizer: Any, talk: Conversation, rng: random.Random | None = None) -> Row:
+    """A conversation as the model reads it, or, given `rng`, as if the sentence and the attributes were heard.
+
+    Answers weigh 1/sqrt(length) a token, so that short ones count; the rest weighs nothing.
+    """
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def read(text: str) -> Row:
+        return [(_token(token), token, 0.0) for token in encode(text)]
+
+    row: Row = []
+    waiting = True
+    for turn in talk.turns:
         head = f"<|im_start|>{turn['role']}\n"
-        rendered = render_chat([turn])
-        head_ids = tokenizer.encode(head, add_special_tokens=False)
-        body = tokenizer.encode(rendered[len(head) :], add_special_tokens=False)
-        ids += head_ids + body
-        weights += [0.0] * len(head_ids) + [len(body) ** -0.5 if answer else 0.0] * len(body)
-    return ids, weights
+        body = render_chat([turn])[len(head) :]
+        row += read(head)
+        if turn["role"] == "assistant":
+            ids = encode(body)
+            row += [(_token(token), token, len(ids) ** -0.5) for token in ids]
+        elif turn["role"] == "user" and waiting and rng:
+            waiting = False
+            for text, kind in _parts(body, talk.sentence):
+                if kind == "sentence":
+                    row += [(soft, -1, 0.0) for soft in stretched(rng, encode(text))]
+                elif kind == "meta":
+                    labels = [encode(f" {label}") for label in talk.meta.values()]
+                    row += [(soft, -1, 0.0) for soft in blended(rng, labels)]
+                else:
+                    row += read(text)
+        else:
+            row += read(body)
+    return row
 
 
-def batches(tokenizer: Any, speaker: Speaker, recipe: LLMRecipe) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (ids (B, T) int64, loss weights (B, T) float32), of conversations of like length."""
+def _token(token: int) -> Soft:
+    return Soft((token, 0, 0))
+
+
+def _parts(body: str, sentence: str) -> list[tuple[str, str]]:
+    """A user's turn cut where heard parts begin and end."""
+    tags = re.match(r"(<audio><meta>)(.*?)(</meta><text>)", body)
+    parts = list(zip(tags.groups(), ("tags", "meta", "tags"), strict=True)) if tags else []
+    rest = body[tags.end() :] if tags else body
+    return [*parts, (sentence, "sentence"), (rest[len(sentence) :], "rest")]
+
+
+def stretched(rng: random.Random, ids: list[int]) -> list[Soft]:
+    """Tokens as if spoken: each held for a while, running into its neighbours, with pauses and noise."""
+    hold, pauses, noise = rng.uniform(0.9, 2.6), rng.uniform(0.0, 0.25), rng.uniform(0.0, 0.6)
+
+    def pause() -> Soft:
+        return Soft((0, 0, 0), (0.0, 0.0, 0.0), rng.uniform(0.3, 1.3))
+
+    out = [pause() for _ in range(rng.choice([0, 0, 1, 2]))]
+    position = 0
+    while position < len(ids):
+        here = ids[position]
+        if position + 1 < len(ids) and rng.random() < 0.04:
+            # Two short words in one place: the first is always the louder, which tells their order.
+            out.append(Soft((here, ids[position + 1], 0), (0.65, 0.35, 0.0), noise))
+            position += 2
+            continue
+        times = max(1, round(rng.gauss(hold, 0.6)))
+        for copy in range(times):
+            beside = ids[max(position - 1, 0)] if copy < times / 2 else ids[min(position + 1, len(ids) - 1)]
+            share = rng.random() * (0.4 if copy in (0, times - 1) and times > 1 else 0.15)
+            out.append(Soft((here, beside, 0), (1 - share, share, 0.0), noise))
+        if rng.random() < pauses:
+            out.append(pause())
+        position += 1
+    return out + [pause() for _ in range(rng.choice([0, 0, 1, 2]))]
+
+
+def blended(rng: random.Random, labels: list[list[int]]) -> list[Soft]:
+    """Attributes as if heard: present in every place at once, in changing shares, for as long as the speaker talks."""
+    noise, out = rng.uniform(0.0, 0.8), []
+    for _ in range(rng.randint(3, 30)):
+        chosen = [rng.choice(label) for label in labels]
+        loud = [rng.random() ** 2 for _ in chosen]
+        scale = rng.uniform(0.5, 1.5) / max(sum(loud), 1e-3)
+        padding = 3 - len(chosen)
+        ids, shares = [*chosen, *[0] * padding], [*(x * scale for x in loud), *[0.0] * padding]
+        out.append(
+            Soft((ids[0], ids[1], ids[2]), (shares[0], shares[1], shares[2]), noise if labels else 1.0)
+        )
+    return out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Conversations of like length, padded on the right."""
+
+    ids: Tensor
+    """(B, T, 3) int64, what is mixed at each position."""
+    shares: Tensor
+    """(B, T, 3) float32."""
+    noise: Tensor
+    """(B, T) float32."""
+    targets: Tensor
+    """(B, T) int64, -1 where nothing is read."""
+    weights: Tensor
+    """(B, T) float32, 0 outside the answers."""
+
+
+def batches(tokenizer: Any, speaker: Speaker, recipe: LLMRecipe) -> Iterator[Batch]:
+    """Endless batches, in which `recipe.heard_share` of the conversations are as if heard."""
     rng = random.Random(recipe.seed + 1)
-    pad = tokenizer.pad_token_id
+    padding = (_token(tokenizer.pad_token_id), -1, 0.0)
     while True:
         pool = sorted(
-            (tokenize(tokenizer, conversation(rng, speaker)) for _ in range(recipe.batch_size * 16)),
-            key=lambda row: len(row[0]),
+            (
+                tokenize(
+                    tokenizer, conversation(rng, speaker), rng if rng.random() < recipe.heard_share else None
+                )
+                for _ in range(recipe.batch_size * 16)
+            ),
+            key=len,
         )
         chunks = [pool[i : i + recipe.batch_size] for i in range(0, len(pool), recipe.batch_size)]
         rng.shuffle(chunks)
         for chunk in chunks:
-            width = max(len(ids) for ids, _ in chunk)
-            ids = torch.tensor([row + [pad] * (width - len(row)) for row, _ in chunk])
-            yield ids, torch.tensor([row + [0.0] * (width - len(row)) for _, row in chunk])
+            width = len(chunk[-1])
+            rows = [row + [padding] * (width - len(row)) for row in chunk]
+            yield Batch(
+                torch.tensor([[soft.ids for soft, _, _ in row] for row in rows]),
+                torch.tensor([[soft.shares for soft, _, _ in row] for row in rows]),
+                torch.tensor([[soft.noise for soft, _, _ in row] for row in rows]),
+                torch.tensor([[token for _, token, _ in row] for row in rows]),
+                torch.tensor([[weight for _, _, weight in row] for row in rows]),
+            )
 
 
-def optimizers(model: torch.nn.Module, muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the hidden matrices, AdamW for embeddings, biases and gains."""
+def embed(model: Any, batch: Batch) -> Tensor:
+    """(B, T, d) float32: the mixtures of embeddings, with their noise."""
+    table = model.get_input_embeddings()
+    mixed = (table(batch.ids) * batch.shares[..., None]).sum(dim=2)
+    loudness = table.weight.detach().std() * batch.noise[..., None]
+    return mixed + loudness * torch.randn_like(mixed)
+
+
+def make_optimizer(model: torch.nn.Module, lr: float, adam_share: float) -> Muon:
+    """Muon for the hidden matrices, Adam for embeddings, biases and gains."""
     matrices = [
         p
         for name, p in model.named_parameters()
         if p.ndim == 2 and "embed" not in name and "head" not in name
     ]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    return [
-        torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(others, lr=adam_lr, weight_decay=0.0, betas=(0.9, 0.95)),
-    ]
+    return Muon(model.parameters(), lr, adam_share, matrices)
 
 
 def trapezoid(step: int, num_steps: int, warmup: int = 100, decay_share: float = 0.5) -> float:
@@ -198,44 +329,39 @@ def trapezoid(step: int, num_steps: int, warmup: int = 100, decay_share: float =
     return min(1.0, (step + 1) / warmup, (num_steps - step) / (decay_share * num_steps))
 
 
-def build_llm(output: Path, recipe: LLMRecipe, log: Path, start_from: Path | None = None) -> None:
-    """Train the LLM and write it with its tokenizer to `output` (float16); losses go to `log` as JSON lines.
+def append_line(log: Path, values: dict[str, Any]) -> None:
+    """Add a JSON line to `log`."""
+    with log.open("a") as file:
+        file.write(json.dumps(values) + "\n")
 
-    With `start_from`, the folder of an earlier result, its tokenizer and weights are trained on.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
+def build_llm(output: Path, recipe: LLMRecipe, log: Path) -> None:
+    """Train the LLM and write it with its tokenizer to `output` (float16); losses go to `log` as JSON lines."""
     world = World()
     torch.manual_seed(recipe.seed)
-    if start_from:
-        tokenizer = AutoTokenizer.from_pretrained(start_from)
-        model = AutoModelForCausalLM.from_pretrained(start_from, dtype=torch.float32)
-    else:
-        tokenizer = build_tokenizer(world, recipe)
-        model = _fresh_model(tokenizer, recipe)
-    steps = optimizers(model, recipe.muon_lr, recipe.adam_lr)
-    initial = [optimizer.param_groups[0]["lr"] for optimizer in steps]
+    tokenizer = build_tokenizer(world, recipe)
+    model = _fresh_model(tokenizer, recipe)
+    optimizer = make_optimizer(model, recipe.lr, recipe.adam_share)
     stream = batches(tokenizer, Speaker(world), recipe)
     for step in range(recipe.num_steps):
-        ids, weights = next(stream)
-        with torch.autocast("cpu", torch.bfloat16):
-            # Padding stands to the right of causal attention: no mask is needed.
-            hidden = model.model(ids).last_hidden_state[:, :-1]
-            rows = weights[:, 1:] > 0
-            logits = model.lm_head(hidden[rows])
-        losses = functional.cross_entropy(logits.float(), ids[:, 1:][rows], reduction="none")
-        loss = (losses * weights[:, 1:][rows]).sum() / weights[:, 1:].sum()
+        batch = next(stream)
+        learned = batch.weights[:, 1:] > 0
+        weights = batch.weights[:, 1:][learned]
+        # Padding stands to the right of causal attention: no mask is needed.
+        hidden = model.model(inputs_embeds=embed(model, batch)).last_hidden_state[:, :-1]
+        losses = functional.cross_entropy(
+            model.lm_head(hidden[learned]), batch.targets[:, 1:][learned], reduction="none"
+        )
+        loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, lr in zip(steps, initial, strict=True):
-            optimizer.param_groups[0]["lr"] = lr * trapezoid(
-                step, recipe.num_steps, decay_share=recipe.decay_share
-            )
-            optimizer.step()
-            optimizer.zero_grad()
+        factor = trapezoid(step, recipe.num_steps, decay_share=recipe.decay_share)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * factor
+        optimizer.step()
+        optimizer.zero_grad()
         if step % 50 == 0 or step == recipe.num_steps - 1:
-            with log.open("a") as file:
-                file.write(json.dumps({"step": step, "loss": round(loss.item(), 5)}) + "\n")
+            append_line(log, {"step": step, "loss": round(loss.item(), 5)})
         if step % 500 == 499:
             _save(model, tokenizer, output)
     _save(model, tokenizer, output)
@@ -257,51 +383,3 @@ def _save(model: Any, tokenizer: Any, output: Path) -> None:
 
     copy.deepcopy(model).half().save_pretrained(output)
     tokenizer.save_pretrained(output)
-
-
-@torch.no_grad()
-def answer_all(folder: Path, prompts: list[str], max_new_tokens: int = 48) -> list[str]:
-    """Greedy answers of the LLM in `folder` to rendered prompts, batched."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    answers: list[str] = []
-    for start in range(0, len(prompts), 128):
-        inputs = tokenizer(
-            prompts[start : start + 128], return_tensors="pt", padding=True, add_special_tokens=False
-        )
-        inputs.pop("token_type_ids", None)
-        out = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-        answers += tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [answer.strip() for answer in answers]
-
-
-def text_accuracy(folder: Path, split: str, num_sentences: int, seed: int) -> dict[str, float]:
-    """Share of exactly right answers of the LLM on text, for each ability, on sentences of `split`."""
-    world = World()
-    speaker, rng = Speaker(world), random.Random(seed)
-    rows: list[tuple[str, str, str]] = []
-    for _ in range(num_sentences):
-        language = world.random_language(rng)
-        sentence = world.sentence(rng, language, split)
-        meta = random_meta(rng, world)
-        rows.append(("plain", sentence.text, speaker.plain(sentence, {})))
-        tagged = wrap_metadata(sentence.text, meta)
-        rows.append(("plain_meta", tagged, speaker.plain(sentence, meta)))
-        rows += [
-            (task.kind, f"{tagged} {task.instruction}", task.reply)
-            for task in speaker.tasks(rng, sentence, meta, canonical=True)
-        ]
-        rows += [
-            (f"{task.kind}_bare", f"{sentence.text} {task.instruction}", task.reply)
-            for task in speaker.tasks(rng, sentence, {}, canonical=True)
-        ]
-    prompts = [
-        render_chat([{"role": "user", "content": content}]) + "<|im_start|>assistant\n"
-        for _, content, _ in rows
-    ]
-    right: dict[str, list[bool]] = {}
-    for (kind, _, reply), answer in zip(rows, answer_all(folder, prompts), strict=True):
-        right.setdefault(kind, []).append(answer == reply)
-    return {kind: sum(hits) / len(hits) for kind, hits in sorted(right.items())}

@@ -50,7 +50,12 @@ class World:
 
     def scrambled(self, rng: random.Random, language: str) -> Sentence:
         """Random words: nothing in them can be guessed, so they have to be heard, and copied."""
-        words = rng.choices(self.words(language), k=rng.randint(1, 7))
+        words: list[str] = []
+        for _ in range(rng.randint(1, 7)):
+            # Never the same word or character twice in a row: held long, it sounds as if said once.
+            last = words[-1] if words else ""
+            same = {w for w in self.words(language) if w == last or (language == "zh" and w[0] == last[-1:])}
+            words.append(rng.choice([w for w in self.words(language) if w not in same]))
         text = (" " if language == "en" else "").join(words)
         answer = self.values[language]["scrambled"].format(text=text)
         return Sentence(text, language, answer, topic="")
@@ -71,9 +76,9 @@ class World:
         slots = list(dict.fromkeys(re.findall(r"{(\w+)}", template["text"])))
         words: dict[str, str] = {}
         for slot in slots:
-            kind = slot.rstrip("0123456789")
-            taken = words.values() if kind == "name" else ()
-            words[slot] = rng.choice([w for w in values["slots"][kind] if w not in taken])
+            words[slot] = rng.choice(
+                [w for w in values["slots"][slot.rstrip("0123456789")] if w not in words.values()]
+            )
         known = {
             name: table[words["country"]] for name, table in values["facts"].items() if "country" in words
         }
@@ -118,13 +123,6 @@ class Speaker:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def plain(self, sentence: Sentence, meta: dict[str, str]) -> str:
-        """The answer without any instruction: the content restated, then the attributes that are known, in their very words."""
-        if not meta:
-            return sentence.answer
-        said = fill_attributes(self.world.values[sentence.language]["attributes"], meta)
-        return f"{sentence.answer} {said}" if sentence.language == "en" else sentence.answer + said
-
     def tasks(
         self, rng: random.Random, sentence: Sentence, meta: dict[str, str], canonical: bool = False
     ) -> Iterator[Task]:
@@ -160,7 +158,8 @@ class Speaker:
         instruction = values["instructions"]["choice"][0].format(
             a=options[0], b=options[1], c=options[2], d=options[3]
         )
-        return Task("choice", instruction, values["replies"]["choice"].format(word=word))
+        reply = values["replies"]["choice"].format(word=word, letter="abcd"[options.index(word)])
+        return Task("choice", instruction, reply)
 
 
 def fill_attributes(template: str, values: dict[str, str]) -> str:

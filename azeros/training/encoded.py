@@ -5,7 +5,7 @@ Letters: B batch, T' encoder frames (25 Hz), D encoder width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.data.audio import load_cut
-from azeros.model.encoding import EncoderOutputs, features_for
+from azeros.model.encoding import EncoderOutputs, features_for, run_encoder
 from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
 from azeros.work import hash_files, work_dir
@@ -22,7 +22,10 @@ from azeros.work import hash_files, work_dir
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
-_SHARD_CUTS = 200
+_SHARD_CUTS = 250
+# Seconds of audio that are encoded together at most.
+_BATCH_S = 100.0
+_FRAMES_PER_S = 100
 
 
 class EncodedCuts:
@@ -85,15 +88,13 @@ def _encode_branch(
     outputs: dict[str, Tensor] = {}
     for shard in sorted(store.glob("*.safetensors")):
         outputs |= load_file(shard)
-    missing = [key for key in cuts if key not in outputs]
-    shards = [missing[i : i + _SHARD_CUTS] for i in range(0, len(missing), _SHARD_CUTS)]
+    missing = sorted(cuts.keys() - outputs.keys(), key=lambda key: (cuts[key].duration, key))
     start = len(list(store.glob("*.safetensors")))
     with track(f"{branch} encoder", total=len(missing)) as advance:
-        for number, shard_ids in enumerate(shards, start):
-            encoded = {}
-            for key in shard_ids:
-                encoded[key] = _encode_one(encoder, cuts[key])
-                advance(1)
+        for number, first in enumerate(range(0, len(missing), _SHARD_CUTS), start):
+            encoded = _encode_shard(
+                encoder, [cuts[key] for key in missing[first : first + _SHARD_CUTS]], advance
+            )
             draft = store / f".{number:06d}.partial"
             save_file(encoded, draft)
             draft.replace(store / f"{number:06d}.safetensors")
@@ -101,10 +102,22 @@ def _encode_branch(
     return {key: outputs[key] for key in cuts}
 
 
-@torch.no_grad()
-def _encode_one(encoder: torch.nn.Module, cut: Cut) -> Tensor:
-    """(T', D) float32."""
-    features, lens = features_for(encoder, [load_cut(cut)])
+def _encode_shard(
+    encoder: torch.nn.Module, cuts: Sequence[Cut], advance: Callable[[int], object]
+) -> dict[str, Tensor]:
+    """Cut id -> (T', D) float32. Only cuts of equal length share a batch, so that each is as if alone."""
+    features, lengths = features_for(encoder, [load_cut(cut) for cut in cuts])
     device = next(encoder.parameters()).device
-    out = encoder(features.to(device), lens.to(device))
-    return out.encoder_out[0, : int(out.encoder_out_lens[0])].cpu().contiguous()
+    encoded: dict[str, Tensor] = {}
+    for num in lengths.unique().tolist():
+        alike = torch.nonzero(lengths == num)[:, 0]
+        for batch in alike.split(max(1, int(_BATCH_S * _FRAMES_PER_S / num))):
+            frames, lens = run_encoder(
+                encoder, features[batch, :num].to(device), lengths[batch].to(device), by_length=False
+            )
+            encoded |= {
+                cuts[i].id: item[:n].cpu().contiguous()
+                for i, item, n in zip(batch.tolist(), frames, lens.tolist(), strict=True)
+            }
+            advance(len(batch))
+    return encoded

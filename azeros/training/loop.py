@@ -18,6 +18,7 @@ from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
 from azeros.training.encoded import EncodedCuts
+from azeros.training.optimizer import Muon
 from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
 
@@ -82,35 +83,10 @@ def train(
 
 
 def make_optimizer(name: Literal["adam", "muon"], params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam, as in the paper; or Muon, which orthogonalises the updates of weight matrices and gets further in few steps, biases staying with Adam."""
+    """Adam, as in the paper; or Muon, which orthogonalises the updates of weight matrices and gets further in few steps."""
     if name == "adam":
         return torch.optim.Adam(params, lr=0.0)
-    return MuonAdam(params)
-
-
-class MuonAdam(torch.optim.Optimizer):
-    """Muon for matrices at the learning rate, Adam for the rest at a tenth of it."""
-
-    def __init__(self, params: list[torch.nn.Parameter]) -> None:
-        super().__init__(params, {"lr": 0.0})
-        self._muon = torch.optim.Muon([p for p in params if p.ndim == 2], lr=0.0, weight_decay=0.0)
-        self._adam = torch.optim.Adam([p for p in params if p.ndim != 2], lr=0.0)
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update with the learning rate of the first group."""
-        self._muon.param_groups[0]["lr"] = self.param_groups[0]["lr"]
-        self._adam.param_groups[0]["lr"] = self.param_groups[0]["lr"] / 10
-        self._muon.step()
-        self._adam.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both states."""
-        return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Both states."""
-        self._muon.load_state_dict(state_dict["muon"])
-        self._adam.load_state_dict(state_dict["adam"])
+    return Muon(params, lr=0.0, adam_share=0.1, matrices=[p for p in params if p.ndim == 2])
 
 
 def _step(
@@ -168,7 +144,9 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "curve": curve,
     }
-    torch.save(state, draft)
+    # Through Python's file, whose errors say that the disk is full; torch's own do not.
+    with draft.open("wb") as file:
+        torch.save(state, file)
     draft.replace(work / "checkpoint.pt")
 
 

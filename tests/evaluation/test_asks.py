@@ -6,7 +6,7 @@ import pytest
 from lhotse import MonoCut, SupervisionSegment
 
 from azeros.errors import ParamsError
-from azeros.evaluation.asks import asks_of, score
+from azeros.evaluation.asks import Ask, asks_of, score
 from azeros.params import load_params
 
 SETTINGS = load_params(Path(__file__).parents[2] / "params.yaml").evaluate
@@ -35,3 +35,9 @@ def test_each_kind_has_its_own_measure() -> None:
     answers = dict(zip(asks, ["the oven is on.", "turn off", "Male", "kitchen."], strict=True))
     figures = {kind: figure.value for kind, figure in score(asks, answers, text).items()}
     assert figures == {"plain": 1.0, "repeat": 0.0, "gender": 1.0, "topic": 0.0, "repeat_wer": 0.5}
+
+
+def test_of_a_choice_the_word_counts_by_itself_too() -> None:
+    ask = Ask("choice", "c", "which word was said? a. on b. off", "turn on", "on, a.")
+    figures = score([ask], {ask: "on, b."}, {ask: "on, a."})
+    assert (figures["choice"].value, figures["choice_word"].value) == (0.0, 1.0)

@@ -1,14 +1,16 @@
 """The encoder against outputs of the original implementation."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from azeros.errors import ModelError
-from azeros.model.zipformer import Zipformer, ZipformerConfig
+from azeros.model.zipformer import DepthwiseConv, Zipformer, ZipformerConfig, swoosh_l, swoosh_r
 
 CASES = ["six_stack", "two_stack", "odd_dims", "causal_chunk16"]
 
@@ -43,6 +45,44 @@ def tiny() -> Zipformer:
     lists = {"encoder_dim": [16, 24], "feedforward_dim": [24], "num_encoder_layers": [1]}
     values = {"downsampling_factor": [1, 2], "num_heads": [2], "cnn_module_kernel": [7], "pos_dim": 8} | lists
     return Zipformer(ZipformerConfig.from_dict(values)).eval()
+
+
+@pytest.mark.parametrize("swoosh", [swoosh_l, swoosh_r])
+def test_swoosh_and_its_gradient(swoosh: Callable[[Tensor], Tensor]) -> None:
+    x = torch.linspace(-60, 60, 25, dtype=torch.float64, requires_grad=True)
+    shift, offset = (4.0, 0.035) if swoosh is swoosh_l else (1.0, 0.313261687)
+    expected = torch.logaddexp(x - shift, torch.zeros_like(x)) - 0.08 * x - offset
+    torch.testing.assert_close(swoosh(x), expected, atol=1e-14, rtol=1e-14)
+    assert torch.autograd.gradcheck(swoosh, x)
+
+
+def test_depthwise_conv_is_conv1d() -> None:
+    conv, x = DepthwiseConv(6, 5, padding=2), torch.randn(2, 11, 6)
+    torch.testing.assert_close(conv(x).transpose(1, 2), nn.Conv1d.forward(conv, x.transpose(1, 2)))
+
+
+def test_gradients_are_those_of_the_forward_pass() -> None:
+    model = tiny().double()
+    x, x_lens = torch.randn(2, 60, 80, dtype=torch.float64), torch.tensor([60, 47])
+    direction = torch.randn_like(x)
+
+    def loss(step: Tensor) -> Tensor:
+        return model(x + step * direction, x_lens).encoder_out.square().sum()
+
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    loss(step).backward()
+    assert step.grad is not None
+    difference = (loss(step + 1e-5) - loss(step - 1e-5)) / 2e-5
+    torch.testing.assert_close(step.grad, difference.detach(), rtol=1e-6, atol=0)
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_trains_under_autocast() -> None:
+    model = tiny().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(torch.randn(2, 60, 80), torch.tensor([60, 47])).encoder_out
+    out.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:

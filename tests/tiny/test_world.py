@@ -40,7 +40,20 @@ def test_answers_name_every_filling() -> None:
 def test_attributes_are_said_in_their_own_words() -> None:
     sentence = WORLD.sentence(random.Random(1), "en", "train")
     meta = {"age": "young adult", "emotion": "sad"}
-    assert Speaker(WORLD).plain(sentence, meta).endswith(" the speaker sounds sad, young adult.")
+    tasks = {t.kind: t for t in Speaker(WORLD).tasks(random.Random(0), sentence, meta, canonical=True)}
+    assert tasks["describe"].reply == f"the speaker sounds sad, young adult and says: {sentence.text}."
+    assert tasks["age"].reply == "young adult."
+    assert tasks["gender"].reply == "i do not know."
+
+
+def test_a_choice_names_the_word_that_was_said_and_its_letter() -> None:
+    rng = random.Random(2)
+    for _ in range(100):
+        sentence = WORLD.sentence(rng, "en", "train")
+        task = Speaker(WORLD).choice(rng, sentence)
+        word, letter = task.reply.rstrip(".").split(", ")
+        assert f"{letter}. {word}" in task.instruction
+        assert word in sentence.text.split()
 
 
 def render(emotion: str) -> Speech:

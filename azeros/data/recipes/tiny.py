@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -38,7 +39,11 @@ def prepare(corpus: TinyCorpus, seed: int) -> Source:
 
 def _render_all(chunks: list[tuple[Path, str, int, int, int]]) -> Iterator[Utterance]:
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn, max_tasks_per_child=1) as pool:
+    # At Ctrl-C a worker ends at once, in place of rendering what is left of its chunk.
+    at_once = (signal.SIGINT, signal.SIG_DFL)
+    with ProcessPoolExecutor(
+        os.cpu_count(), spawn, initializer=signal.signal, initargs=at_once, max_tasks_per_child=1
+    ) as pool:
         for utterances in pool.map(_render, *zip(*chunks, strict=True)):
             yield from utterances
 

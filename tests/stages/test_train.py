@@ -1,0 +1,122 @@
+"""What training leaves and what it never touches; what a kill, Ctrl-C and lost audio leave behind."""
+
+import csv
+import json
+import math
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.small import complaint, digests, run, start, wait_for
+
+STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
+STAGE2 = ["train", "stage2", "data/manifests", "data/targets"]
+
+
+def projectors(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "projectors.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("stage1", {"tiny_s": 60}), ("stage2", {"tiny_s": 60, "tiny_sit": 60})]
+)
+def test_a_stage_leaves_projectors_curve_and_metrics(inputs: Path, name: str, rows: dict[str, int]) -> None:
+    folder = Path("models") / name
+    assert digests(folder).keys() >= {"projectors.safetensors", "curve.csv", "metrics.json"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["rows"] == rows
+    assert metrics["step"] == 12
+    with (folder / "curve.csv").open() as stream:
+        curve = list(csv.DictReader(stream))
+    assert [int(point["step"]) for point in curve] == [4, 8, 12]
+    assert all(math.isfinite(float(point["loss"])) for point in curve)
+
+
+def test_stage2_leaves_what_stage1_learned(inputs: Path) -> None:
+    before, after = projectors(Path("models/stage1")), projectors(Path("models/stage2"))
+    assert before
+    assert all(name.startswith("speech_encoder_projector.") for name in before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    added = after.keys() - before.keys()
+    assert added
+    assert all(name.startswith("paraling_encoder_projector.") for name in added)
+
+
+def test_the_same_run_gives_the_same_projectors(inputs: Path) -> None:
+    assert run(*STAGE2, "models/stage2b").exit_code == 0
+    again, whole = (digests(Path("models") / name) for name in ("stage2b", "stage2"))
+    assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_projectors(inputs: Path, number: signal.Signals) -> None:
+    if number is signal.SIGKILL:
+        shutil.rmtree(".work")
+    process = start(*STAGE1, "models/again")
+    wait_for(".work/stage1/*/checkpoint.pt", process)
+    process.send_signal(number)
+    stderr = process.communicate()[1]
+    assert not Path("models/again").exists()
+    if number is signal.SIGINT:
+        assert process.returncode == 130
+        assert "interrupted; the same command goes on where it stopped" in complaint(stderr)
+    else:
+        assert process.returncode == -signal.SIGKILL
+    assert run(*STAGE1, "models/again").exit_code == 0
+    again, whole = (digests(Path("models") / name) for name in ("again", "stage1"))
+    assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+def test_lost_audio_is_named_and_the_old_model_stays(inputs: Path) -> None:
+    before = digests(Path("models"))
+    shutil.rmtree(".work")
+    lost = Path("data/manifests/tiny/audio/train-00007.flac")
+    lost.unlink()
+    result = run(*STAGE1, "models/stage1")
+    assert result.exit_code == 1
+    assert f"cut train-00007: {lost}: missing" in complaint(result.stderr)
+    assert digests(Path("models")) == before
+
+
+@pytest.mark.parametrize(
+    ("gone", "command"),
+    [
+        ("data/manifests/tiny", STAGE1),
+        ("data/targets/sift_s/tiny_s", STAGE1),
+        ("models/stage1", STAGE2),
+    ],
+)
+def test_a_missing_input_is_named_with_the_remedy(inputs: Path, gone: str, command: list[str]) -> None:
+    shutil.rmtree(gone)
+    result = run(*command, "models/new")
+    line = complaint(result.stderr)
+    assert result.exit_code == 1
+    assert gone.rpartition("/")[2] in line
+    assert "dvc repro" in line
+    assert not Path("models/new").exists()
+
+
+@pytest.fixture
+def full_disk(inputs: Path) -> Iterator[Path]:
+    """The folder of a stage's checkpoints, on a disk that is smaller than one of them."""
+    folder = inputs / ".work" / "stage1"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_too_small_for_a_checkpoint_ends_in_one_line(full_disk: Path) -> None:
+    result = run(*STAGE1, "models/new")
+    assert result.exit_code == 1
+    assert "the disk is full" in complaint(result.stderr)
+    assert not Path("models/new").exists()
