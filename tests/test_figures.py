@@ -19,10 +19,13 @@ def figures() -> dict[str, Any]:
 
 FLOORS = [
     ("text", "plain", 1.0),
-    ("text", "choice", 0.9),
-    ("stage1", "plain", 0.7),
+    ("text", "choice_word", 0.9),
+    ("stage1", "plain", 0.75),
     ("stage1", "topic", 0.9),
     ("stage1", "who", 0.8),
+    ("stage2", "gender", 0.7),
+    ("stage2", "age", 0.6),
+    ("stage2", "emotion", 0.5),
 ]
 
 
@@ -33,3 +36,12 @@ def test_floor(figures: dict[str, Any], system: str, ability: str, floor: float)
 
 def test_untrained_projectors_hear_nothing(figures: dict[str, Any]) -> None:
     assert figures["untrained"]["plain"]["value"] < 0.05
+
+
+@pytest.mark.parametrize("attribute", ["gender", "age", "emotion"])
+def test_attributes_of_the_speaker_come_with_stage_2(figures: dict[str, Any], attribute: str) -> None:
+    assert figures["stage1"][attribute]["value"] < 0.05
+
+
+def test_repeating_was_learned_without_ever_being_trained_on_speech(figures: dict[str, Any]) -> None:
+    assert figures["stage1"]["repeat_wer"]["value"] < 0.4 < figures["untrained"]["repeat_wer"]["value"]

@@ -43,7 +43,7 @@ def write_report(
                         "cut": ask.cut_id,
                         "kind": ask.kind,
                         "instruction": ask.instruction,
-                        "text": ask.text,
+                        "input": ask.text,
                         "right": ask.right,
                         **said,
                     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from azeros.errors import StageError
 from azeros.params import Params
 from azeros.work import stage_output
 
@@ -21,6 +22,7 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
         output: the folder to make.
 
     Raises:
+        StageError: a training stage has left no projectors.
         AudioError, ManifestError, ModelError: by what is wrong with the inputs.
     """
     from azeros import tracking
@@ -32,6 +34,10 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     from azeros.training.encoded import encode_cuts
 
     settings = params.evaluate
+    for stage in ("stage1", "stage2"):
+        weights = models / stage / "projectors.safetensors"
+        if not weights.is_file():
+            raise StageError(f"{weights}: no projectors there: run dvc repro train@{stage}")
     cuts = {corpus: list(read_cuts(cuts_path(manifests / corpus, "test"))) for corpus in settings.corpora}
     asks = [ask for of_corpus in cuts.values() for cut in of_corpus for ask in asks_of(cut, settings)]
     durations_s = {cut.id: cut.duration for of_corpus in cuts.values() for cut in of_corpus}

@@ -112,7 +112,7 @@ def full_disk(inputs: Path) -> Iterator[Path]:
     if shutil.which("mount") is None or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("mounting a small disk takes root")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_disk_too_small_for_a_checkpoint_ends_in_one_line(full_disk: Path) -> None:
