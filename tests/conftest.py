@@ -1,10 +1,15 @@
 """Fixtures that several test modules share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+# Before torch is imported, here and in the processes that tests start: sums over several threads differ in their
+# last bits from run to run, and threads that share a busy core wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def _shared(name: str) -> Path:

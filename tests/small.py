@@ -23,8 +23,8 @@ FEW: dict[str, object] = {
     "corpora.tiny.num_test": 10,
 }
 for stage in ("train.stage1", "train.stage2"):
-    FEW |= {f"{stage}.num_steps": 12, f"{stage}.batch_size": 4}
-    FEW |= {f"{stage}.log_every_steps": 4, f"{stage}.checkpoint_every_steps": 4}
+    FEW |= {f"{stage}.num_steps": 40, f"{stage}.batch_size": 4}
+    FEW |= {f"{stage}.log_every_steps": 20, f"{stage}.checkpoint_every_steps": 4}
 _PATIENCE_S = 120
 
 

@@ -181,7 +181,7 @@ def test_a_store_lost_midway_keeps_what_is_still_to_come(
 
 def test_settings_are_flattened_by_name() -> None:
     flat = flatten({"train": load_params(ROOT / "params.yaml").train, "seed": 1})
-    assert flat["train.stage2.sets.tiny_sit"] == "0.6"
+    assert flat["train.stage2.sets.tiny_sit"] == "0.5"
     assert flat["train.stage1.start_from"] == "null"
     assert flat["seed"] == "1"
 

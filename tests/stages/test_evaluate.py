@@ -84,11 +84,14 @@ def test_a_killed_run_goes_on_to_the_same_figures(reports: Path, inputs: Path) -
     assert again == (reports / "metrics.json").read_bytes()
 
 
-def test_lost_audio_and_a_missing_model_are_named(inputs: Path) -> None:
+def test_a_missing_model_is_named(inputs: Path) -> None:
     shutil.rmtree("models/stage2")
     result = run(*EVALUATE)
     assert result.exit_code == 1
     assert "models/stage2/projectors.safetensors: no projectors there" in complaint(result.stderr)
+
+
+def test_lost_audio_is_named(inputs: Path) -> None:
     shutil.rmtree(".work")
     lost = Path("data/manifests/tiny/audio/test-00003.flac")
     lost.unlink()
