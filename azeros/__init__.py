@@ -4,17 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from azeros.model.config import AZerosConfig as AZerosConfig
-    from azeros.model.processing import AZerosProcessor as AZerosProcessor
+    from azeros.model.config import AzerosConfig as AzerosConfig
+    from azeros.model.processing import AzerosProcessor as AzerosProcessor
     from azeros.model.speech_llm import AZerosModel as AZerosModel
 
 # Torch and transformers are heavy: they load when a name is first asked for.
 _HOMES = {
-    "AZerosConfig": "azeros.model.config",
+    "AzerosConfig": "azeros.model.config",
     "AZerosModel": "azeros.model.speech_llm",
-    "AZerosProcessor": "azeros.model.processing",
+    "AzerosProcessor": "azeros.model.processing",
 }
-__all__ = ["AZerosConfig", "AZerosModel", "AZerosProcessor"]
+__all__ = ["AZerosModel", "AzerosConfig", "AzerosProcessor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -72,7 +72,12 @@ def load_audio(
     samples, rate = _decode(source, name, start_s, duration_s)
     mono = samples.mean(axis=1)
     _check_samples(mono, rate, name)
-    return mono if rate == SAMPLING_RATE else soxr.resample(mono, rate, SAMPLING_RATE)
+    return resample(mono, rate)
+
+
+def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Samples (N,) at `rate` Hz as they are at 16 kHz."""
+    return samples if rate == SAMPLING_RATE else soxr.resample(samples, rate, SAMPLING_RATE)
 
 
 def load_cut(cut: Cut) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ AUDIO_TOKEN = "<|AUDIO|>"
 PARALING_WRAPPED = f"<audio><meta>{AUDIO_TOKEN}</meta><text>{AUDIO_TOKEN}</text></audio>"
 
 
-class AZerosConfig(PreTrainedConfig):
+class AzerosConfig(PreTrainedConfig):
     """What an AZeroS model is made of.
 
     Attributes:
@@ -55,4 +55,4 @@ class AZerosConfig(PreTrainedConfig):
 
 
 # Lets AutoTokenizer and AutoConfig read a model's folder without a warning about its type.
-AutoConfig.register(AZerosConfig.model_type, AZerosConfig)
+AutoConfig.register(AzerosConfig.model_type, AzerosConfig)

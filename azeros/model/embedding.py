@@ -14,14 +14,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from azeros.errors import ModelError
 from azeros.model.config import AUDIO_TOKEN
-from azeros.model.processing import AZerosProcessor
+from azeros.model.processing import AzerosProcessor
 
 AudioFrames = list[Tensor]
 """For each slot (n, d) float, in slot order: an audio's paralinguistic frames, if any, come first."""
 
 
 def check_slots(
-    rows: Sequence[Sequence[int]], frames: AudioFrames, processor: AZerosProcessor, wrapped: str
+    rows: Sequence[Sequence[int]], frames: AudioFrames, processor: AzerosProcessor, wrapped: str
 ) -> list[list[int]]:
     """For each row the number of frames of its slots; `wrapped` is how an audio should stand in a message.
 
@@ -42,7 +42,7 @@ def check_slots(
 
 
 def embed_rows(
-    llm: Any, rows: list[list[int]], frames: AudioFrames, processor: AZerosProcessor, padding_side: str
+    llm: Any, rows: list[list[int]], frames: AudioFrames, processor: AzerosProcessor, padding_side: str
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (B, L, d) with frames in the places of `<|AUDIO|>`, and attention mask (B, L) int64.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from azeros.errors import AudioError
 
-Wave = NDArray[np.float32] | Tensor
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    Wave = NDArray[np.float32] | Tensor
+    Audio: TypeAlias = str | Path | Wave | tuple[Wave, int] | Cut
 MIN_FRAMES = 21  # feature frames; fewer give no token
 
 
@@ -37,23 +41,30 @@ class EncoderOutputs:
     """(B,) int64; None in stage 1."""
 
 
-def load_wave(audio: str | Path | Wave) -> Wave:
-    """Samples (N,) float32 of a recording at 16 kHz: read from a path, or checked as they are.
+def load_wave(audio: Audio) -> Wave:
+    """Samples (N,) float32 of a recording at 16 kHz.
+
+    Args:
+        audio: a path; a lhotse cut; samples (N,) float at 16 kHz; or those with their sampling rate in Hz.
 
     Raises:
         AudioError: missing or unreadable, not one channel, or not finite.
     """
-    if isinstance(audio, str | Path):
-        from azeros.data.audio import load_audio
+    from azeros.data.audio import SAMPLING_RATE, load_audio, load_cut, resample
 
+    if isinstance(audio, str | Path):
         return load_audio(audio)
-    wave = torch.as_tensor(audio)
+    if hasattr(audio, "supervisions"):
+        return load_cut(audio)
+    samples, rate = audio if isinstance(audio, tuple) else (audio, SAMPLING_RATE)
+    wave = torch.as_tensor(samples)
     if wave.dim() != 1 or not wave.is_floating_point() or not bool(wave.isfinite().all()):
         raise AudioError(
             f"an audio of shape {tuple(wave.shape)} and type {wave.dtype}: "
-            "give finite float samples in [-1, 1] of one channel at 16 kHz"
+            "give finite float samples in [-1, 1] of one channel"
         )
-    return wave.float().cpu()
+    wave = wave.float().cpu()
+    return wave if rate == SAMPLING_RATE else torch.from_numpy(resample(wave.numpy(), rate))
 
 
 def features_for(encoder: nn.Module, waves: Sequence[Wave]) -> tuple[Tensor, Tensor]:

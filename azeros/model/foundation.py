@@ -19,7 +19,7 @@ from azeros.model.checkpoint import (
     read_weights,
     take_prefix,
 )
-from azeros.model.config import AUDIO_TOKEN, AZerosConfig
+from azeros.model.config import AUDIO_TOKEN, AzerosConfig
 from azeros.params import Pretrained
 
 Source = str | Path | Pretrained
@@ -33,7 +33,7 @@ _PARTS = ("llm", "speech_encoder", "paraling_encoder", *PROJECTORS)
 class Parts:
     """What a model is joined from."""
 
-    config: AZerosConfig
+    config: AzerosConfig
     tokenizer: Any
     llm: Any
     speech_encoder: nn.Module
@@ -53,7 +53,7 @@ def load_foundation(
     speech = load_encoder(speech_encoder)
     paraling = load_encoder(paraling_encoder) if paraling_encoder else None
     language = load_llm(llm, dtype)
-    config = AZerosConfig(
+    config = AzerosConfig(
         llm_config=language.config,
         speech_encoder_config=_encoder_config(speech),
         paraling_encoder_config=_encoder_config(paraling) if paraling else None,
@@ -92,13 +92,13 @@ def load_parts(path: Path, dtype: torch.dtype) -> Parts:
     return Parts(config, load_tokenizer(folder), llm, encoders["speech_encoder"], paraling, projectors)
 
 
-def _read_config(folder: Path) -> AZerosConfig:
+def _read_config(folder: Path) -> AzerosConfig:
     values = read_config(folder)
-    if values.get("model_type") != AZerosConfig.model_type:
+    if values.get("model_type") != AzerosConfig.model_type:
         found = values.get("model_type")
         raise ModelError(f"{folder}/config.json: a model of type {found!r}: give an azeros model")
     try:
-        return AZerosConfig(**values)
+        return AzerosConfig(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder}/config.json: llm_config is not understood ({_line(error)}): fetch it again"

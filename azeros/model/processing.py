@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,9 @@ from transformers import ProcessorMixin
 from azeros.errors import ModelError
 from azeros.model.config import AUDIO_TOKEN
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
+"""A role and its content: a string in which audios stand as `audio_token_wrapped`, or a list of parts, each
+`{"type": "text", "text": str}`, `{"type": "audio", "path": str}` or `{"type": "audio", "array": (N,) float, "sampling_rate": Hz}`."""
 
 TRUNCATED = "<|truncated|>"
 IGNORED = -100
@@ -37,7 +39,7 @@ class TrainingRow:
     """The id where it is to be learned, else -100."""
 
 
-class AZerosProcessor(ProcessorMixin):
+class AzerosProcessor(ProcessorMixin):
     """A tokenizer that holds `<|AUDIO|>`, and how conversations are written with it.
 
     What people write is text and stays text: `<|im_end|>` and its like in the content of a message are
@@ -60,22 +62,30 @@ class AZerosProcessor(ProcessorMixin):
         self.end_token_id: int = known[_END]
         self.pad_token_id: int = tokenizer.pad_token_id
 
-    def encode_inference(self, messages: Sequence[Message]) -> list[int]:
+    def encode_inference(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> list[int]:
         """Token ids of a conversation in the tokenizer's own chat template, up to where the answer begins.
 
+        Args:
+            messages: the conversation.
+            wrapped: how an audio part stands in it: `audio_token_wrapped` of the model.
+
         Raises:
-            ModelError: a message lacks its role or content.
+            ModelError: a message lacks its role or content, or has a part that is not understood.
         """
         _check_messages(messages)
         mark = _unused_mark(messages)
-        turns = [{"role": m["role"], "content": self._as_text(m["content"], mark)} for m in messages]
+        turns = [{"role": m["role"], "content": self._as_text(m["content"], mark, wrapped)} for m in messages]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         return self._encode(text, mark)
 
-    def encode_training(self, messages: Sequence[Message]) -> list[int]:
+    def encode_training(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> list[int]:
         """Token ids of a conversation with its answer, in the training template, which adds no system turn.
 
         The conversation ends at `<|truncated|>` in an answer, so that no end token is learned there.
+
+        Args:
+            messages: the conversation; the assistant's contents are strings.
+            wrapped: how an audio part stands in it: `audio_token_wrapped` of the model.
 
         Raises:
             ModelError: a message lacks its role or content, or the last one is not the assistant's.
@@ -88,7 +98,7 @@ class AZerosProcessor(ProcessorMixin):
         text = ""
         for message in messages:
             is_answer = message["role"] == "assistant"
-            content = message["content"] if is_answer else self._as_text(message["content"], mark)
+            content = message["content"] if is_answer else self._as_text(message["content"], mark, wrapped)
             whole, truncated, _ = content.partition(TRUNCATED) if is_answer else (content, "", "")
             text += f"{_START}{message['role']}\n{whole}"
             if truncated:
@@ -144,15 +154,19 @@ class AZerosProcessor(ProcessorMixin):
         return self._encode(f"{_START}assistant", _MARKS[0])
 
     @cached_property
-    def _specials(self) -> re.Pattern[str]:
-        """Finds the first character of each special token that is written out, save those of audio slots."""
+    def _specials(self) -> set[str]:
         added = self.tokenizer.added_tokens_decoder.values()
-        names = {token.content for token in added if token.special} - {AUDIO_TOKEN}
-        return re.compile(f"(?={'|'.join(map(re.escape, sorted(names)))})(.)", re.DOTALL)
+        return {token.content for token in added if token.special}
 
-    def _as_text(self, content: str, mark: str) -> str:
-        """Break each special token in `content` behind its first character, to hide it from the tokenizer."""
-        return self._specials.sub(rf"\1{mark}", content)
+    def _as_text(self, content: str | Sequence[Mapping[str, Any]], mark: str, wrapped: str) -> str:
+        """The content as one string, in which no special token that a user wrote is one, save audio slots in a string."""
+        if isinstance(content, str):
+            return _break(content, self._specials - {AUDIO_TOKEN}, mark)
+        parts = (
+            wrapped if part["type"] == "audio" else _break(part["text"], self._specials, mark)
+            for part in content
+        )
+        return " ".join(parts)
 
     def _encode(self, text: str, mark: str) -> list[int]:
         """Token ids of `text`, its parts between marks encoded by themselves."""
@@ -160,15 +174,60 @@ class AZerosProcessor(ProcessorMixin):
         return [token for part in parts for token in part]
 
 
+def audios_of(messages: Sequence[Sequence[Message]]) -> list[Any]:
+    """The audios of the content parts of conversations, in order: a path, or (samples, sampling rate).
+
+    Raises:
+        ModelError: as `AzerosProcessor.encode_inference`.
+    """
+    for conversation in messages:
+        _check_messages(conversation)
+    parts = (part for conversation in messages for message in conversation for part in _parts(message))
+    return [
+        part["path"] if "path" in part else (part["array"], part["sampling_rate"])
+        for part in parts
+        if part["type"] == "audio"
+    ]
+
+
+def _parts(message: Message) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(message["content"], str):
+        yield from message["content"]
+
+
+def _break(text: str, tokens: set[str], mark: str) -> str:
+    """Put `mark` behind the first character of each of `tokens` in `text`, which hides it from the tokenizer."""
+    starts = f"(?={'|'.join(map(re.escape, sorted(tokens)))})(.)"
+    return re.sub(starts, rf"\1{mark}", text, flags=re.DOTALL)
+
+
 def _check_messages(messages: Sequence[Message]) -> None:
     if not messages:
         raise ModelError("a conversation without messages: give at least one of the user's")
     for index, message in enumerate(messages):
-        if not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise ModelError(f"message {index} of a conversation lacks role or content: give both, as text")
+        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str | list):
+            raise ModelError(
+                f"message {index} of a conversation lacks role or content: give both, the content as text or a list of parts"
+            )
         if message["role"] not in _ROLES:
             given = message["role"]
             raise ModelError(f"message {index} has the role {given!r}: use one of {', '.join(_ROLES)}")
+        for number, part in enumerate(_parts(message)):
+            if message["role"] != "user" or not _is_part(part):
+                raise ModelError(
+                    f"message {index}, part {number} is not understood: in user messages give "
+                    '{"type": "text", "text": ...}, {"type": "audio", "path": ...} or '
+                    '{"type": "audio", "array": ..., "sampling_rate": ...}'
+                )
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    kind, given = part.get("type"), part.keys() - {"type"}
+    if kind == "text":
+        return given == {"text"} and isinstance(part["text"], str)
+    return kind == "audio" and given in ({"path"}, {"array", "sampling_rate"})
 
 
 def _unused_mark(messages: Sequence[Message]) -> str:
@@ -177,7 +236,8 @@ def _unused_mark(messages: Sequence[Message]) -> str:
     Raises:
         ModelError: there is none.
     """
-    text = "".join(message["content"] for message in messages)
+    texts = [part.get("text", "") for message in messages for part in _parts(message)]
+    text = "".join([*texts, *(m["content"] for m in messages if isinstance(m["content"], str))])
     mark = next((mark for mark in _MARKS if mark not in text), None)
     if mark is None:
         raise ModelError("a conversation holds each of the noncharacters U+FDD0 to U+FDEF: take them out")

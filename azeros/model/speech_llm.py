@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,19 @@ from transformers import PreTrainedModel
 
 from azeros.errors import ModelError
 from azeros.model.checkpoint import match_keys, save_whole, take_prefix
-from azeros.model.config import AZerosConfig
+from azeros.model.config import AzerosConfig
 from azeros.model.embedding import AudioFrames, check_slots, embed_rows
 from azeros.model.encoding import EncoderOutputs as EncoderOutputs
-from azeros.model.encoding import Wave, features_for, load_wave, project_frames, run_encoder
+from azeros.model.encoding import features_for, load_wave, project_frames, run_encoder
 from azeros.model.foundation import Parts, Source, fetch, load_foundation, load_parts
 from azeros.model.generation import generate_ids
-from azeros.model.processing import IGNORED, AZerosProcessor, Message
+from azeros.model.processing import IGNORED, AzerosProcessor, Message, audios_of
 from azeros.model.projector import Projector
 
-Audios = Sequence[str | Path | Wave] | tuple[Tensor, Tensor] | EncoderOutputs
+if TYPE_CHECKING:
+    from azeros.model.encoding import Audio
+
+    Audios: TypeAlias = Sequence[Audio] | tuple[Tensor, Tensor] | EncoderOutputs
 
 
 @dataclass
@@ -54,14 +57,14 @@ class TrainingInputs(TypedDict):
 class AZerosModel(PreTrainedModel):
     """Speech in, text out. Only the projectors learn; everything else is frozen and always in eval mode."""
 
-    config: AZerosConfig
-    config_class = AZerosConfig
+    config: AzerosConfig
+    config_class = AzerosConfig
     main_input_name = "inputs_embeds"
 
     def __init__(self, parts: Parts) -> None:
         """Join parts with fresh projectors; `from_pretrained` and `from_foundation` are what to call."""
         super().__init__(parts.config)
-        self.processor = AZerosProcessor(parts.tokenizer)
+        self.processor = AzerosProcessor(parts.tokenizer)
         self.llm = parts.llm
         self.speech_encoder = parts.speech_encoder
         self.paraling_encoder = parts.paraling_encoder
@@ -180,11 +183,11 @@ class AZerosModel(PreTrainedModel):
         """
         return self._encode({name: (features, lengths) for name, _ in self._branches()}, by_length)
 
-    def encode_audios(self, audios: Sequence[str | Path | Wave], by_length: bool = False) -> EncoderOutputs:
+    def encode_audios(self, audios: Sequence[Audio], by_length: bool = False) -> EncoderOutputs:
         """Run the frozen encoders on recordings, each encoder on its own kind of features; else as `encode`.
 
         Args:
-            audios: paths, or samples (N,) float at 16 kHz.
+            audios: paths, lhotse cuts, samples (N,) float at 16 kHz, or pairs of samples and their rate in Hz.
             by_length: encode items of unequal length apart.
 
         Raises:
@@ -228,7 +231,7 @@ class AZerosModel(PreTrainedModel):
             RowTooLong: a row's audio leaves no room for its answer.
             ModelError: no rows, a malformed message, or another number of slots than of `frames`.
         """
-        rows = [self.processor.encode_training(row) for row in messages]
+        rows = [self.processor.encode_training(row, self.audio_token_wrapped) for row in messages]
         slots = check_slots(rows, frames, self.processor, self.audio_token_wrapped)
         learned = [self.processor.training_row(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
         embeds, mask = embed_rows(self.llm, [row.ids for row in learned], frames, self.processor, "right")
@@ -272,9 +275,11 @@ class AZerosModel(PreTrainedModel):
         """Answer conversations, greedily unless told otherwise.
 
         Args:
-            audios: one list over all conversations in the order of their slots: paths, or samples (N,) at
-                16 kHz; or a pair of features (B, T, F) and lengths (B,); or encoder outputs.
-            messages: for each conversation its messages, an audio standing in them as `audio_token_wrapped`.
+            audios: one list over all conversations in the order of their slots: paths, lhotse cuts, samples (N,) at
+                16 kHz, or pairs of samples and their rate in Hz; or a pair of features (B, T, F) and lengths (B,); or
+                encoder outputs. Empty where the messages bring their audios as content parts.
+            messages: for each conversation its messages, an audio standing in them as `audio_token_wrapped` or
+                as a content part (see `azeros.model.processing.Message`).
             return_ids: give token ids, with the end token, in place of text.
             by_length: encode audios of unequal length apart, so that none depends on the others.
             generate_config: settings of transformers' GenerationConfig (max_new_tokens, do_sample, ...).
@@ -287,8 +292,11 @@ class AZerosModel(PreTrainedModel):
             ModelError: no conversation, a malformed message, not one slot for an audio, an unknown setting.
         """
         processor = self.processor
-        rows = [processor.encode_inference(row) for row in messages]
-        frames = self._audio_frames(audios, by_length)
+        rows = [processor.encode_inference(row, self.audio_token_wrapped) for row in messages]
+        brought = audios_of(messages)
+        if brought and not (isinstance(audios, Sequence) and not len(audios)):
+            raise ModelError("messages bring audios as parts, and audios are given too: give them in one way")
+        frames = self._audio_frames(brought or audios, by_length)
         slots = check_slots(rows, frames, processor, self.audio_token_wrapped)
         ids = [processor.expand(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
         embeds, mask = embed_rows(self.llm, ids, frames, processor, "left")

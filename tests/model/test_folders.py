@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from azeros.errors import ModelError
 from azeros.model.checkpoint import load_projectors, save_projectors
 from azeros.model.config import AUDIO_TOKEN
-from azeros.model.processing import AZerosProcessor
+from azeros.model.processing import AzerosProcessor
 from azeros.model.speech_llm import AZerosModel
 from tests.model.conftest import NAMES, GoldenOf
 
@@ -42,7 +42,7 @@ def test_saved_models_load_exactly(name: str, golden_of: GoldenOf, tmp_path: Pat
     messages = [[{"role": "user", "content": f"{model.audio_token_wrapped} <|im_end|>"}]]
     wave = torch.sin(torch.arange(16000) / 20)
     assert loaded.generate([wave], messages) == model.generate([wave], messages)
-    assert AZerosProcessor.from_pretrained(tmp_path).encode_inference(messages[0]) == (
+    assert AzerosProcessor.from_pretrained(tmp_path).encode_inference(messages[0]) == (
         model.processor.encode_inference(messages[0])
     )
     assert "shared" not in (tmp_path / "config.json").read_text()

@@ -3,7 +3,7 @@
 import pytest
 
 from azeros.errors import ModelError
-from azeros.model.processing import IGNORED, AZerosProcessor
+from azeros.model.processing import IGNORED, AzerosProcessor, audios_of
 from tests.model.conftest import Golden
 
 
@@ -16,7 +16,7 @@ def assistant(content: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def processor(stage2: Golden) -> AZerosProcessor:
+def processor(stage2: Golden) -> AzerosProcessor:
     return stage2.model.processor
 
 
@@ -30,7 +30,7 @@ def processor(stage2: Golden) -> AZerosProcessor:
         "﷐<|im_end|>",
     ],
 )
-def test_special_tokens_in_messages_are_text(text: str, processor: AZerosProcessor) -> None:
+def test_special_tokens_in_messages_are_text(text: str, processor: AzerosProcessor) -> None:
     plain, written = processor.encode_inference([user("")]), processor.encode_inference([user(text)])
     specials = set(processor.tokenizer.added_tokens_decoder)
     assert [t for t in written if t in specials] == [t for t in plain if t in specials]
@@ -39,7 +39,32 @@ def test_special_tokens_in_messages_are_text(text: str, processor: AZerosProcess
     assert [t for t in row if t in specials].count(processor.end_token_id) == 2
 
 
-def test_truncated_answers_have_no_end(processor: AZerosProcessor) -> None:
+def test_an_audio_slot_typed_into_a_part_is_text(processor: AzerosProcessor) -> None:
+    parts = [{"type": "audio", "path": "a.wav"}, {"type": "text", "text": "<|AUDIO|> <|im_end|>"}]
+    ids = processor.encode_inference([{"role": "user", "content": parts}])
+    assert processor.num_slots(ids) == 1
+    assert "<|AUDIO|> <|im_end|>" in processor.tokenizer.decode(ids)
+    assert audios_of([[{"role": "user", "content": parts}], [user("hi")]]) == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "text",
+        {"type": "image", "path": "a.png"},
+        {"type": "audio"},
+        {"type": "audio", "array": [0.0]},
+        {"type": "text", "text": 3},
+    ],
+)
+def test_parts_that_are_not_understood_are_named(part: object, processor: AzerosProcessor) -> None:
+    with pytest.raises(ModelError, match="message 0, part 1"):
+        processor.encode_inference([{"role": "user", "content": [{"type": "text", "text": "a"}, part]}])
+    with pytest.raises(ModelError, match="message 0, part 0"):
+        processor.encode_inference([{"role": "system", "content": [{"type": "text", "text": "a"}]}])
+
+
+def test_truncated_answers_have_no_end(processor: AzerosProcessor) -> None:
     row = processor.training_row(processor.encode_training([user("hi"), assistant("so<|truncated|>")]), [])
     whole = processor.training_row(processor.encode_training([user("hi"), assistant("so")]), [])
     assert whole.ids[: len(row.ids)] == row.ids
@@ -47,13 +72,13 @@ def test_truncated_answers_have_no_end(processor: AZerosProcessor) -> None:
     assert processor.end_token_id not in row.labels
 
 
-def test_users_cannot_truncate_a_row(processor: AZerosProcessor) -> None:
+def test_users_cannot_truncate_a_row(processor: AzerosProcessor) -> None:
     row = processor.training_row(processor.encode_training([user("<|truncated|>"), assistant("so")]), [])
     learned = [token for token in row.labels if token != IGNORED]
     assert processor.tokenizer.decode(learned) == "so<|im_end|>\n"
 
 
-def test_malformed_conversations_are_named(processor: AZerosProcessor) -> None:
+def test_malformed_conversations_are_named(processor: AzerosProcessor) -> None:
     with pytest.raises(ModelError, match="without messages"):
         processor.encode_inference([])
     with pytest.raises(ModelError, match="message 1 of a conversation lacks"):

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
+from lhotse import Recording
 
 from azeros.errors import AudioError, ModelError
+from azeros.model.encoding import load_wave
 from azeros.model.processing import RowTooLong
 from azeros.model.speech_llm import AZerosModel
 from tests.model.conftest import Golden, GoldenOf
@@ -48,6 +51,37 @@ def test_a_path_samples_features_and_encoder_outputs_give_the_same_answer(
     audios: list[Any] = [[path], [str(path)], [load_audio(path)], features, model.encode(*features)]
     answers = [model.generate(audio, [ask(model)], max_new_tokens=8)[0] for audio in audios]
     assert len(set(answers)) == 1
+
+
+def test_every_kind_of_audio_gives_the_same_samples(golden: Path, tmp_path: Path) -> None:
+    from azeros.data.audio import load_audio
+
+    path = golden / "fbank" / "wavs" / "libri_1088.wav"
+    samples = load_audio(path)
+    cut = Recording.from_file(path).to_cut()
+    low, rate = soundfile.read(path, dtype="float32")[0][::2].copy(), 8000
+    soundfile.write(tmp_path / "low.wav", low, rate, subtype="FLOAT")
+    same: list[Any] = [path, str(path), samples, torch.from_numpy(samples), (samples, 16000), cut]
+    assert all(torch.equal(torch.as_tensor(load_wave(audio)), torch.from_numpy(samples)) for audio in same)
+    resampled = torch.as_tensor(load_wave((low, rate)))
+    torch.testing.assert_close(resampled, torch.from_numpy(load_audio(tmp_path / "low.wav")))
+
+
+def test_audios_as_parts_of_a_message_are_heard_as_in_their_slots(stage2: Golden) -> None:
+    model, first, second = stage2.model, noise(1.0), noise(0.7, seed=1)
+    slot = model.audio_token_wrapped
+    written = [{"role": "user", "content": f"compare {slot} {slot} now"}]
+    parts = [
+        {"type": "text", "text": "compare"},
+        {"type": "audio", "array": first, "sampling_rate": 16000},
+        {"type": "audio", "array": second, "sampling_rate": 16000},
+        {"type": "text", "text": "now"},
+    ]
+    expected = model.generate([first, second], [written], return_ids=True, max_new_tokens=8)
+    brought = [{"role": "user", "content": parts}]
+    assert model.generate([], [brought], return_ids=True, max_new_tokens=8) == expected
+    with pytest.raises(ModelError, match="in one way"):
+        model.generate([first, second], [brought], max_new_tokens=8)
 
 
 @pytest.mark.parametrize("name", ["stage2", "whisper_stage1"])
