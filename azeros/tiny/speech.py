@@ -50,7 +50,12 @@ class Voice:
     @property
     def speaker(self) -> str:
         """A name for the voice without its mood."""
-        return f"{self.accent}+{self.variant}-{self.age.replace(' ', '-')}"
+        return f"{self.espeak_name}-{self.age.replace(' ', '-')}"
+
+    @property
+    def espeak_name(self) -> str:
+        """What espeak-ng calls the voice."""
+        return f"{self.accent}+{self.variant}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class Synthesizer:
         self._library, self._rate = _load()
         self._chunks: list[NDArray[np.int16]] = []
         self._words: list[tuple[int, float]] = []
+        self._name = ""
         self._callback = _CALLBACK(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
 
@@ -108,9 +114,7 @@ class Synthesizer:
         resample = age["resample"] * (1 + rng.uniform(-1, 1) * jitter["resample"])
         rate = mood["rate"] * age["rate"] * (1 + rng.uniform(-1, 1) * jitter["rate"]) / resample
         pitch = mood["pitch"] + rng.uniform(-1, 1) * jitter["pitch"]
-        samples = self._speak(
-            text, f"{voice.accent}+{voice.variant}", rate, mood["volume"], pitch, mood["range"]
-        )
+        samples = self._speak(text, voice.espeak_name, rate, mood["volume"], pitch, mood["range"])
         speed = resample * self._rate / SAMPLING_RATE
         samples = _resample(samples, speed)
         samples = _tremolo(samples, age["tremolo_hz"], age["tremolo_depth"])
@@ -124,8 +128,10 @@ class Synthesizer:
         self._chunks.clear()
         self._words.clear()
         library = self._library
-        if library.espeak_SetVoiceByName(name.encode()) != 0:
-            raise CorpusError(f"espeak-ng has no voice {name!r}: mend speech.accents in the world file")
+        if name != self._name:
+            if library.espeak_SetVoiceByName(name.encode()) != 0:
+                raise CorpusError(f"espeak-ng has no voice {name!r}: mend speech.accents in the world file")
+            self._name = name
         for parameter, value in (
             (_RATE, rate),
             (_VOLUME, min(volume, 100)),

@@ -15,7 +15,7 @@ from azeros.errors import CorpusError
 from azeros.params import TinyCorpus
 
 # One process renders one chunk and ends: what espeak-ng gives depends on what the same process rendered before.
-_CHUNK = 500
+_CHUNK = 1000
 # What is asked of the LLM's understanding on held-out speech; attributes and repeating need no question of their own.
 _ASKED = ("topic", "who", "choice")
 
@@ -55,12 +55,15 @@ def _render(path: Path, split: str, start: int, end: int, seed: int) -> list[Utt
     world, synthesizer = World(path), Synthesizer()
     speaker, speech = Speaker(world), world.values["speech"]
     rng = random.Random(f"{seed}-{split}-{start}")
-    utterances = []
+    drawn = []
     for number in range(start, end):
         language = world.random_language(rng)
         scrambled = split == "train" and rng.random() < world.values["scrambled_share"]
         sentence = world.scrambled(rng, language) if scrambled else world.sentence(rng, language, split)
-        voice = random_voice(rng, speech, world.meta_values, language, split)
+        drawn.append((number, sentence, random_voice(rng, speech, world.meta_values, language, split)))
+    utterances = []
+    # Voice by voice, because changing it takes espeak-ng longer than speaking.
+    for number, sentence, voice in sorted(drawn, key=lambda row: (row[2].espeak_name, row[0])):
         tasks = speaker.tasks(rng, sentence, {}, canonical=True)
         questions = tuple(Question(t.kind, t.instruction, t.reply) for t in tasks if t.kind in _ASKED)
         utterances.append(Utterance(
@@ -68,11 +71,11 @@ def _render(path: Path, split: str, start: int, end: int, seed: int) -> list[Utt
             split=split,
             audio=synthesizer.render(sentence.text, voice, speech, rng).samples,
             text=sentence.text,
-            language=language,
+            language=sentence.language,
             speaker=voice.speaker,
             gender=voice.gender,
             age_group=voice.age,
             emotion=voice.emotion,
             questions=questions if split == "test" else (),
         ))  # fmt: skip
-    return utterances
+    return sorted(utterances, key=lambda utterance: utterance.id)
