@@ -22,7 +22,7 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
         output: the folder to make.
 
     Raises:
-        StageError: a training stage has left no projectors.
+        StageError: a training stage has left no projectors, or not those of both branches.
         AudioError, ManifestError, ModelError: by what is wrong with the inputs.
     """
     from azeros import tracking
@@ -31,6 +31,7 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     from azeros.evaluation.report import summary, write_report
     from azeros.evaluation.systems import speech_answers, text_answers
     from azeros.foundation import build_model, encoder_paths
+    from azeros.model.checkpoint import read_weights
     from azeros.training.encoded import encode_cuts
 
     settings = params.evaluate
@@ -38,6 +39,9 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
         weights = models / stage / "projectors.safetensors"
         if not weights.is_file():
             raise StageError(f"{weights}: no projectors there: run dvc repro train@{stage}")
+        held = {name.partition("_")[0] for name in read_weights(weights)}
+        if stage == "stage2" and "paraling" not in held:
+            raise StageError(f"{weights}: no paralinguistic projector in it: run dvc repro train@stage2")
     cuts = {corpus: list(read_cuts(cuts_path(manifests / corpus, "test"))) for corpus in settings.corpora}
     asks = [ask for of_corpus in cuts.values() for cut in of_corpus for ask in asks_of(cut, settings)]
     durations_s = {cut.id: cut.duration for of_corpus in cuts.values() for cut in of_corpus}

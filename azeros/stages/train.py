@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,7 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         write_json(draft / "metrics.json", _metrics(read, curve[-1]))
         for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
             run_log.log_artifact(draft / artifact)
+    shutil.rmtree(work)
 
 
 def _metrics(read: dict[str, tuple[list[Row], dict[str, int]]], last: dict[str, float]) -> dict[str, object]:

@@ -91,6 +91,13 @@ def test_a_missing_model_is_named(inputs: Path) -> None:
     assert "models/stage2/projectors.safetensors: no projectors there" in complaint(result.stderr)
 
 
+def test_a_stage_1_model_in_the_place_of_stage_2_is_refused(inputs: Path) -> None:
+    shutil.copy("models/stage1/projectors.safetensors", "models/stage2/projectors.safetensors")
+    result = run(*EVALUATE)
+    assert result.exit_code == 1
+    assert "models/stage2/projectors.safetensors: no paralinguistic projector" in complaint(result.stderr)
+
+
 def test_lost_audio_is_named(inputs: Path) -> None:
     shutil.rmtree(".work")
     lost = Path("data/manifests/tiny/audio/test-00003.flac")
