@@ -49,9 +49,9 @@ class World:
                 return sentence
 
     def scrambled(self, rng: random.Random, language: str) -> Sentence:
-        """Random words: nothing in them can be guessed, so they have to be heard, and copied."""
+        """Two words or more, at random: nothing in them can be guessed, so they have to be heard, and copied."""
         words: list[str] = []
-        for _ in range(rng.randint(1, 7)):
+        for _ in range(rng.randint(2, 7)):
             # Never the same word or character twice in a row: held long, it sounds as if said once.
             last = words[-1] if words else ""
             same = {w for w in self.words(language) if w == last or (language == "zh" and w[0] == last[-1:])}
