@@ -158,6 +158,19 @@ def chat(
     typer.echo(serving.answer(model, wav, prompt))
 
 
+@app.command(epilog="Example: azeros export models/azeros models/onnx")
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A packaged model.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for speech.onnx, paraling.onnx.")],
+) -> None:
+    """Write encoders and projectors as ONNX files, compared with torch in onnxruntime."""
+    from azeros.model.export import export_onnx
+    from azeros.model.speech_llm import AZerosModel
+
+    for name, difference in export_onnx(AZerosModel.from_pretrained(model), output).items():
+        typer.echo(f"{output / name}.onnx: largest difference from torch {difference:.1e}")
+
+
 @tiny.command(epilog="Example: azeros tiny build")
 def build() -> None:
     """Train the tiny foundation from scratch and write its weights into the package (hours)."""

@@ -3,7 +3,7 @@
 AzerosError
 ├── ParamsError      params.yaml cannot be read, or a value in it is wrong
 ├── CorpusError      a corpus's source is missing or is not what its recipe expects
-├── AudioError       a recording is missing, unreadable, empty, too short or not finite
+├── AudioError       a recording is missing, unreadable, empty, too short, too long or not finite
 ├── ManifestError    a manifest is missing or malformed, or names what is gone
 ├── ModelError       a model folder is missing, incomplete or does not fit
 └── StageError       a stage cannot start or go on for another reason
@@ -22,8 +22,8 @@ class CorpusError(AzerosError):
     """A corpus's source is missing or is not what its recipe expects."""
 
 
-class AudioError(AzerosError):
-    """A recording is missing, unreadable, empty, too short or not finite."""
+class AudioError(AzerosError, ValueError):
+    """A recording is missing, unreadable, empty, too short, too long or not finite."""
 
 
 class ManifestError(AzerosError):

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 AUDIO_TOKEN = "<|AUDIO|>"
+FORMAT_VERSION = 1
 PARALING_WRAPPED = f"<audio><meta>{AUDIO_TOKEN}</meta><text>{AUDIO_TOKEN}</text></audio>"
 
 
@@ -21,6 +22,10 @@ class AzerosConfig(PreTrainedConfig):
         speech_encoder_projector_ds_rate: encoder frames that one token of the language model takes.
         paraling_encoder_projector_ds_rate: the same of the paralinguistic branch.
         exclude_from_checkpoint: parts that lie in folders of their own beside the weight file.
+        foundation: part -> hub id or path, and revision, of a frozen model that neither the weight file nor a folder
+            beside it holds.
+        max_audio_s: longer recordings are refused; up to there they are encoded in windows (azeros.model.encoding).
+        format_version: of this file; a newer one than `FORMAT_VERSION` is refused.
         use_flash_attn: kept from the original's files, where it chose the attention of its training.
     """
 
@@ -34,6 +39,9 @@ class AzerosConfig(PreTrainedConfig):
         speech_encoder_projector_ds_rate: int = 4,
         paraling_encoder_projector_ds_rate: int = 4,
         exclude_from_checkpoint: Sequence[str] = (),
+        foundation: dict[str, dict[str, Any]] | None = None,
+        max_audio_s: float = 600.0,
+        format_version: int = FORMAT_VERSION,
         use_flash_attn: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -45,6 +53,9 @@ class AzerosConfig(PreTrainedConfig):
         self.speech_encoder_projector_ds_rate = speech_encoder_projector_ds_rate
         self.paraling_encoder_projector_ds_rate = paraling_encoder_projector_ds_rate
         self.exclude_from_checkpoint = list(exclude_from_checkpoint)
+        self.foundation = foundation
+        self.max_audio_s = max_audio_s
+        self.format_version = format_version
         self.use_flash_attn = use_flash_attn
         super().__init__(**kwargs)
 

@@ -16,6 +16,8 @@ from azeros.errors import ModelError
 from azeros.model.config import AUDIO_TOKEN
 from azeros.model.processing import AzerosProcessor
 
+_PADDING = -1  # no token's id
+
 AudioFrames = list[Tensor]
 """For each slot (n, d) float, in slot order: an audio's paralinguistic frames, if any, come first."""
 
@@ -48,12 +50,15 @@ def embed_rows(
 
     Padding tokens inside a row are masked too, as in the original; only an answer to learn can hold one.
     """
-    pad = processor.pad_token_id
     tensors = [torch.tensor(row) for row in rows]
-    ids = pad_sequence(tensors, batch_first=True, padding_value=pad, padding_side=padding_side).to(llm.device)
+    padded = pad_sequence(tensors, batch_first=True, padding_value=_PADDING, padding_side=padding_side)
+    ids = padded.to(llm.device)
     is_audio = ids == processor.audio_token_id
     # The embedding matrix may have no row for `<|AUDIO|>`.
-    embeds: Tensor = llm.get_input_embeddings()(ids.masked_fill(is_audio, pad))
+    embeds: Tensor = llm.get_input_embeddings()(
+        ids.masked_fill(is_audio | (ids == _PADDING), processor.pad_token_id)
+    )
     if frames:
-        embeds = embeds.masked_scatter(is_audio[..., None], torch.cat(frames).to(embeds.dtype))
-    return embeds, (ids != pad).long()
+        embeds = embeds.masked_scatter(is_audio[..., None], torch.cat(frames).to(embeds))
+    hole = _PADDING if processor.hole_id is None else processor.hole_id
+    return embeds, ((ids != _PADDING) & (ids != hole)).long()

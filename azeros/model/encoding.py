@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Wave = NDArray[np.float32] | Tensor
     Audio: TypeAlias = str | Path | Wave | tuple[Wave, int] | Cut
 MIN_FRAMES = 21  # feature frames; fewer give no token
+FRAMES_PER_S = 100
 
 
 @dataclass
@@ -78,12 +79,12 @@ def features_for(encoder: nn.Module, waves: Sequence[Wave]) -> tuple[Tensor, Ten
         Features (B, T, F) float32, padded with log(1e-10) (Whisper: with zeros), and lengths (B,) int64.
 
     Raises:
-        AudioError: a recording is too short, or too long for Whisper.
+        AudioError: a recording is too short.
     """
     from azeros.model.whisper import WhisperSpeechEncoder, log_mel
 
     if isinstance(encoder, WhisperSpeechEncoder):
-        features = [log_mel(np.asarray(wave), encoder.num_mel_bins) for wave in waves]
+        features = [log_mel(np.asarray(wave), encoder.num_features) for wave in waves]
         return pad_sequence(features, batch_first=True), torch.tensor([len(item) for item in features])
     from azeros.data.features import batch_fbank
 
@@ -94,7 +95,10 @@ def features_for(encoder: nn.Module, waves: Sequence[Wave]) -> tuple[Tensor, Ten
 def run_encoder(encoder: Any, features: Tensor, lengths: Tensor, by_length: bool) -> tuple[Tensor, Tensor]:
     """Features (B, T, F) and lengths (B,) -> encoder frames (B, T', D) and lengths (B,).
 
-    With `by_length` only items of equal length share a batch, so each is what it would be alone.
+    A recording longer than `encoder.window` is encoded in windows that overlap by a 25th of their length; where two
+    of them meet, each gives the frames up to the middle of what they share. No frame is lost.
+
+    With `by_length` only pieces of equal length share a batch, so each is what it would be alone.
 
     Raises:
         AudioError: there is none, or an item is too short to give a token.
@@ -102,15 +106,49 @@ def run_encoder(encoder: Any, features: Tensor, lengths: Tensor, by_length: bool
     if not len(lengths) or int(lengths.min()) < MIN_FRAMES:
         found = f"audio {int(lengths.argmin())} has {int(lengths.min())}" if len(lengths) else "there are no"
         raise AudioError(f"{found} feature frames of 10 ms: at least {MIN_FRAMES} are needed to give a token")
-    alike = [torch.nonzero(lengths == num)[:, 0] for num in lengths.unique()]
-    groups = alike if by_length else [torch.arange(len(lengths))]
-    items: list[Any] = [None] * len(lengths)
-    for group in groups:
-        out = encoder(features[group, : int(lengths[group].max())], lengths[group])
-        for index, frames, num in zip(group.tolist(), out.encoder_out, out.encoder_out_lens, strict=True):
-            items[index] = (frames, num)
-    frames = pad_sequence([item[0] for item in items], batch_first=True)
-    return frames, torch.stack([item[1] for item in items])
+    windows = [_windows(num, encoder.window) for num in lengths.tolist()]
+    items: list[list[Tensor]] = [[] for _ in windows]
+    for batch in _batches(windows, by_length):
+        sizes = torch.tensor([len(span) for _, span in batch], device=features.device)
+        longest = int(sizes.max())
+        padded = [features[item, span.start : span.start + longest] for item, span in batch]
+        out = encoder(pad_sequence(padded, batch_first=True, padding_value=encoder.padding), sizes)
+        for (item, span), frames, num in zip(
+            batch, out.encoder_out, out.encoder_out_lens.tolist(), strict=True
+        ):
+            margin = _overlap(encoder.window) // 2 // encoder.stride
+            first = span.start == 0
+            last = span.stop == int(lengths[item])
+            kept = frames[0 if first else margin : num if last else len(span) // encoder.stride - margin]
+            items[item].append(kept)
+    joined = [torch.cat(item) for item in items]
+    return pad_sequence(joined, batch_first=True), torch.tensor(
+        [len(item) for item in joined], device=features.device
+    )
+
+
+def _windows(num_frames: int, window: int) -> list[range]:
+    """Which feature frames are encoded together."""
+    if num_frames <= window:
+        return [range(num_frames)]
+    overlap = _overlap(window)
+    starts = range(0, num_frames - overlap, window - overlap)
+    return [range(start, min(start + window, num_frames)) for start in starts]
+
+
+def _overlap(window: int) -> int:
+    """Feature frames that neighbouring windows share: whole encoder frames on either side of the middle."""
+    return max(MIN_FRAMES + 3, window // 25 // 8 * 8)
+
+
+def _batches(windows: list[list[range]], by_length: bool) -> list[list[tuple[int, range]]]:
+    """Which windows of which items are encoded in one call: all short items, or equal windows of one long item."""
+    batches: dict[Any, list[tuple[int, range]]] = {}
+    for item, spans in enumerate(windows):
+        for span in spans:
+            key = len(span) if by_length else (item, len(span)) if len(spans) > 1 else None
+            batches.setdefault(key, []).append((item, span))
+    return list(batches.values())
 
 
 def project_frames(projector: nn.Module, encoded: Tensor, lens: Tensor) -> list[Tensor]:

@@ -40,24 +40,31 @@ class GeneratedRepetitionPenalty(LogitsProcessor):
 
 
 def generate_ids(
-    llm: Any, inputs: dict[str, Tensor], end_id: int, pad_id: int, options: dict[str, Any]
+    llm: Any, inputs: dict[str, Any], end_id: int, pad_id: int, options: dict[str, Any]
 ) -> list[list[int]]:
     """New token ids of each row, up to and with its end token.
 
     Args:
         llm: the language model.
-        inputs: inputs_embeds (B, T, d) and attention_mask (B, T), padded on the left.
+        inputs: inputs_embeds (B, T, d) and attention_mask (B, T), padded on the left; a streamer, stopping criteria.
         end_id: token that ends an answer, unless `options` name others.
         pad_id: token that fills rows which ended before the others.
         options: settings of transformers' GenerationConfig; they replace those of GREEDY.
 
     Raises:
-        ModelError: an option is not known.
+        ModelError: an option is not known, or the language model has not as many positions.
     """
     unknown = sorted(key for key in options if not hasattr(GenerationConfig(), key))
     if unknown:
         raise ModelError(f"generate() has no option {', '.join(unknown)}: see transformers' GenerationConfig")
     settings = {**GREEDY, "eos_token_id": end_id, "pad_token_id": pad_id, **options}
+    length, limit = inputs["inputs_embeds"].shape[1], llm.config.get_text_config().max_position_embeddings
+    new = settings["max_new_tokens"] or 0
+    if length + new > limit:
+        raise ModelError(
+            f"a conversation of {length} tokens, those of its audio among them, and max_new_tokens {new} "
+            f"are more than the {limit} that the language model takes: give less audio"
+        )
     penalty = float(settings.pop("repetition_penalty"))
     processors = [GeneratedRepetitionPenalty(penalty)] if penalty != 1.0 else []
     out = llm.generate(**inputs, **settings, repetition_penalty=1.0, logits_processor=processors)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from transformers import ProcessorMixin
+import jinja2
+from transformers import AutoProcessor, ProcessorMixin
 
 from azeros.errors import ModelError
-from azeros.model.config import AUDIO_TOKEN
+from azeros.model.config import AUDIO_TOKEN, AzerosConfig
 
 Message = Mapping[str, Any]
 """A role and its content: a string in which audios stand as `audio_token_wrapped`, or a list of parts, each
@@ -31,6 +32,15 @@ class RowTooLong(ModelError):
 
 
 @dataclass(frozen=True)
+class EncodedConversation:
+    """Token ids of a conversation and its answer, each audio slot one `<|AUDIO|>`."""
+
+    ids: list[int]
+    num_prompt: int
+    """How many of `ids` come before the answer."""
+
+
+@dataclass(frozen=True)
 class TrainingRow:
     """One conversation as the language model reads it, each slot as many `<|AUDIO|>` as it has frames."""
 
@@ -45,6 +55,8 @@ class AzerosProcessor(ProcessorMixin):
     What people write is text and stays text: `<|im_end|>` and its like in the content of a message are
     encoded as the characters they consist of. The exception is the content of assistant turns in training,
     which is read as the original reads it: the language model wrote it, decoded without special tokens.
+
+    A language model with Qwen's turns trains in the original's template, any other in its own chat template.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None) -> None:
@@ -52,15 +64,21 @@ class AzerosProcessor(ProcessorMixin):
         super().__init__(tokenizer, chat_template=template)  # type: ignore[no-untyped-call]
         self.tokenizer: Any = tokenizer
         known = tokenizer.get_vocab()
-        missing = [token for token in (AUDIO_TOKEN, _START, _END) if token not in known]
-        if missing or tokenizer.pad_token_id in (None, known[_END]):
-            lack = f"no {', '.join(missing)}" if missing else f"no padding token beside {_END}"
+        lacks = [
+            what
+            for what, has in ((AUDIO_TOKEN, AUDIO_TOKEN in known), ("chat template", template))
+            if not has
+        ]
+        if lacks:
             raise ModelError(
-                f"{tokenizer.name_or_path}: the tokenizer has {lack}: use a language model with Qwen's turns"
+                f"{tokenizer.name_or_path}: the tokenizer has no {' and no '.join(lacks)}: use one of a language "
+                "model that was trained to converse"
             )
+        self._has_qwen_turns = _START in known and _END in known
         self.audio_token_id: int = known[AUDIO_TOKEN]
-        self.end_token_id: int = known[_END]
-        self.pad_token_id: int = tokenizer.pad_token_id
+        self.end_token_id: int = known[_END] if self._has_qwen_turns else self._find_end()
+        pad = tokenizer.pad_token_id
+        self.pad_token_id: int = self.end_token_id if pad is None else pad
 
     def encode_inference(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> list[int]:
         """Token ids of a conversation in the tokenizer's own chat template, up to where the answer begins.
@@ -75,11 +93,13 @@ class AzerosProcessor(ProcessorMixin):
         _check_messages(messages)
         mark = _unused_mark(messages)
         turns = [{"role": m["role"], "content": self._as_text(m["content"], mark, wrapped)} for m in messages]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self._encode(text, mark)
+        return self._encode(self._render(turns), mark)
 
-    def encode_training(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> list[int]:
-        """Token ids of a conversation with its answer, in the training template, which adds no system turn.
+    def encode_training(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> EncodedConversation:
+        """Token ids of a conversation with its answer.
+
+        The original's template adds no system turn; its header's newline is taken to be one token, as in the
+        original: an answer that begins with a newline may share that token, which is then not learned.
 
         The conversation ends at `<|truncated|>` in an answer, so that no end token is learned there.
 
@@ -88,37 +108,46 @@ class AzerosProcessor(ProcessorMixin):
             wrapped: how an audio part stands in it: `audio_token_wrapped` of the model.
 
         Raises:
-            ModelError: a message lacks its role or content, or the last one is not the assistant's.
+            ModelError: a message lacks its role or content, the last one is not the assistant's, or the chat template
+                refuses the conversation.
         """
         _check_messages(messages)
         if messages[-1]["role"] != "assistant":
             last = messages[-1]["role"]
             raise ModelError(f"a training row ends with a message of the {last}: add the answer to learn")
         mark = _unused_mark(messages)
-        text = ""
+        turns, truncated = [], False
         for message in messages:
-            is_answer = message["role"] == "assistant"
-            content = message["content"] if is_answer else self._as_text(message["content"], mark, wrapped)
-            whole, truncated, _ = content.partition(TRUNCATED) if is_answer else (content, "", "")
-            text += f"{_START}{message['role']}\n{whole}"
+            content = message["content"]
+            if message["role"] == "assistant":
+                content, cut, _ = content.partition(TRUNCATED)
+                truncated = bool(cut)
+            else:
+                content = self._as_text(content, mark, wrapped)
+            turns.append({"role": message["role"], "content": content})
             if truncated:
                 break
-            text += f"{_END}\n"
-        return self._encode(text, mark)
+        if self._has_qwen_turns:
+            text = "".join(f"{_START}{turn['role']}\n{turn['content']}{_END}\n" for turn in turns)
+            ids = self._encode(text.removesuffix(f"{_END}\n") if truncated else text, mark)
+            return EncodedConversation(ids, self._answer_start(ids))
+        prompt, answer = self._render_answer(turns)
+        if truncated:
+            content = turns[-1]["content"].rstrip()
+            answer = answer[: answer.rindex(content) + len(content)]
+        prompt_ids = self._encode(prompt, mark)
+        return EncodedConversation(prompt_ids + self._encode(answer, mark), len(prompt_ids))
 
-    def training_row(self, ids: Sequence[int], slot_sizes: Sequence[int]) -> TrainingRow:
-        """Fill the slots of `ids`, cut the row at 512 tokens and mark the last answer to be learned.
-
-        The header's newline is taken to be one token, as in the original: an answer that begins with a
-        newline may share that token, which is then not learned.
+    def training_row(self, conversation: EncodedConversation, slot_sizes: Sequence[int]) -> TrainingRow:
+        """Fill the audio slots, cut the row at 512 tokens and mark the last answer to be learned.
 
         Raises:
             RowTooLong: after the cut nothing is left to learn.
             ModelError: there is an audio slot in the answer.
         """
-        row = self.expand(ids, slot_sizes)
-        start = self._answer_start(row)
-        if self.audio_token_id in row[start:]:
+        row = self.expand(conversation.ids, slot_sizes)
+        start = len(row) - (len(conversation.ids) - conversation.num_prompt)
+        if self.audio_token_id in conversation.ids[conversation.num_prompt :]:
             raise ModelError(f"an answer to learn holds {AUDIO_TOKEN}: put audio into the user's messages")
         if start >= min(len(row), MAX_TRAINING_TOKENS):
             raise RowTooLong(
@@ -126,8 +155,13 @@ class AzerosProcessor(ProcessorMixin):
                 "and leave none for the answer: leave out recordings of that length (filter.max_duration_s)"
             )
         row = row[:MAX_TRAINING_TOKENS]
-        learned = [IGNORED if token == self.pad_token_id else token for token in row[start:]]
+        learned = [IGNORED if token == self.hole_id else token for token in row[start:]]
         return TrainingRow(row, [IGNORED] * start + learned)
+
+    @property
+    def hole_id(self) -> int | None:
+        """The padding token, which is masked wherever it stands, as in the original; None where it ends answers."""
+        return None if self.pad_token_id == self.end_token_id else self.pad_token_id
 
     def num_slots(self, ids: Sequence[int]) -> int:
         """How many audio slots a conversation has."""
@@ -142,6 +176,47 @@ class AzerosProcessor(ProcessorMixin):
     def decode_answer(self, ids: Sequence[int]) -> str:
         """The text of generated ids, without special tokens, not stripped."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _render(self, turns: Sequence[dict[str, str]], answered: bool = False) -> str:
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns,
+                    tokenize=False,
+                    add_generation_prompt=not answered,
+                    chat_template=self.chat_template,
+                )
+            )
+        except jinja2.TemplateError as error:
+            raise ModelError(
+                f"the language model's chat template refuses the conversation ({error}): change its messages"
+            ) from error
+
+    def _render_answer(self, turns: Sequence[dict[str, str]]) -> tuple[str, str]:
+        """What comes before the last answer, and the answer to its end, in the chat template."""
+        prompt, whole = self._render(turns[:-1]), self._render(turns, answered=True)
+        answer = whole.removeprefix(prompt)
+        if answer == whole or turns[-1]["content"].strip() not in answer:
+            raise ModelError(
+                "the language model's chat template writes an answer to learn otherwise than one to generate: give "
+                "another template (chat_template.jinja in its folder)"
+            )
+        return prompt, answer
+
+    def _find_end(self) -> int:
+        """The token that ends an answer in the chat template, or the tokenizer's own."""
+        _, answer = self._render_answer(
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        )
+        special = (
+            token for token in self._encode(answer, _MARKS[0]) if token in self.tokenizer.all_special_ids
+        )
+        end = next(special, self.tokenizer.eos_token_id)
+        if end is None:
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: no token ends an answer: give the tokenizer an eos_token"
+            )
+        return int(end)
 
     def _answer_start(self, ids: Sequence[int]) -> int:
         """Index behind the last assistant header and its newline."""
@@ -242,3 +317,6 @@ def _unused_mark(messages: Sequence[Message]) -> str:
     if mark is None:
         raise ModelError("a conversation holds each of the noncharacters U+FDD0 to U+FDEF: take them out")
     return mark
+
+
+AutoProcessor.register(AzerosConfig, AzerosProcessor)

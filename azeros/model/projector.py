@@ -20,6 +20,6 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T', D) float, lens (B,) int64 -> (B, T' // r, d), lens // r; the rest is dropped."""
-        x = x[:, : x.shape[1] // self.rate * self.rate]
-        x = x.reshape(x.shape[0], -1, self.linear1.in_features)
+        num = x.shape[1] // self.rate
+        x = x[:, : num * self.rate].reshape(x.shape[0], num, self.linear1.in_features)
         return self.linear2(self.linear1(x).relu()), torch.div(lens, self.rate, rounding_mode="floor")

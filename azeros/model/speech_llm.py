@@ -6,6 +6,8 @@ d width of the language model.
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +17,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import AutoModel, AutoModelForMultimodalLM, GenerationMixin, PreTrainedModel
 
-from azeros.errors import ModelError
-from azeros.model.checkpoint import match_keys, save_whole, take_prefix
+from azeros.errors import AudioError, ModelError
+from azeros.model.checkpoint import match_keys, save_projectors, save_whole, take_prefix
 from azeros.model.config import AzerosConfig
 from azeros.model.embedding import AudioFrames, check_slots, embed_rows
+from azeros.model.encoding import FRAMES_PER_S, features_for, load_wave, project_frames, run_encoder
 from azeros.model.encoding import EncoderOutputs as EncoderOutputs
-from azeros.model.encoding import features_for, load_wave, project_frames, run_encoder
-from azeros.model.foundation import Parts, Source, fetch, load_foundation, load_parts
+from azeros.model.foundation import LLMOptions, Parts, Source, fetch, load_foundation, load_parts
 from azeros.model.generation import generate_ids
 from azeros.model.processing import IGNORED, AzerosProcessor, Message, audios_of
 from azeros.model.projector import Projector
 
 if TYPE_CHECKING:
+    from transformers import StoppingCriteriaList
+    from transformers.generation.streamers import BaseStreamer
+
     from azeros.model.encoding import Audio
 
     Audios: TypeAlias = Sequence[Audio] | tuple[Tensor, Tensor] | EncoderOutputs
+
+# What transformers' Auto classes add to the options of whoever calls them.
+_OF_AUTO_CLASSES = ("trust_remote_code", "adapter_kwargs")
 
 
 @dataclass
@@ -54,7 +62,7 @@ class TrainingInputs(TypedDict):
     labels: Tensor
 
 
-class AZerosModel(PreTrainedModel):
+class AZerosModel(PreTrainedModel, GenerationMixin):
     """Speech in, text out. Only the projectors learn; everything else is frozen and always in eval mode."""
 
     config: AzerosConfig
@@ -73,8 +81,10 @@ class AZerosModel(PreTrainedModel):
             self._fresh_projector("paraling_encoder") if parts.paraling_encoder else None
         )
         self.requires_grad_(False)
-        for _, projector in self._branches():
+        for name, projector in self._branches():
             projector.requires_grad_(True)
+            for part in (projector, getattr(self, f"{name}_encoder")):
+                part.to(self.llm.device)
         self.train(False)
 
     def _fresh_projector(self, encoder: str) -> Projector:
@@ -90,7 +100,10 @@ class AZerosModel(PreTrainedModel):
         paraling_encoder: Source | None = None,
         *,
         seed: int,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
     ) -> AZerosModel:
         """Frozen models with fresh projectors.
 
@@ -100,19 +113,31 @@ class AZerosModel(PreTrainedModel):
             paraling_encoder: paralinguistic encoder; None makes a model of stage 1.
             seed: draws the projectors' values.
             dtype: of the language model's weights; encoders and projectors are float32.
+            device_map: where transformers puts the language model; encoders and projectors go where it begins.
+            attn_implementation: of the language model, as transformers names them.
+            quantization_config: of the language model, as transformers takes it.
 
         Raises:
             ModelError: a model is missing, damaged or of an unknown type.
         """
-        paraling = fetch(paraling_encoder) if paraling_encoder else None
+        options = LLMOptions(dtype, device_map, attn_implementation, quantization_config)
         with torch.random.fork_rng(devices=[]):
-            parts = load_foundation(fetch(llm), fetch(speech_encoder), paraling, dtype)
+            parts = load_foundation(llm, speech_encoder, paraling_encoder, options)
             torch.manual_seed(seed)
             return cls(parts)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, source: Source, revision: str | None = None, dtype: torch.dtype = torch.float32
+        cls,
+        source: Source,
+        revision: str | None = None,
+        dtype: torch.dtype | str = torch.float32,
+        *,
+        device_map: Any = None,
+        attn_implementation: str | None = None,
+        quantization_config: Any = None,
+        config: AzerosConfig | None = None,
+        **hub: Any,
     ) -> AZerosModel:
         """Load a saved model, in either layout of spec/AZEROS.md section 2.
 
@@ -120,13 +145,21 @@ class AZerosModel(PreTrainedModel):
             source: its folder, a weight file in its folder, or a hub id.
             revision: of a hub id.
             dtype: of the language model's weights; encoders and projectors are float32.
+            device_map: where transformers puts the language model; encoders and projectors go where it begins.
+            attn_implementation: of the language model, as transformers names them.
+            quantization_config: of the language model, as transformers takes it.
+            config: what the Auto classes read from `source`; it holds the `attn_implementation` that they were given.
+            hub: options of huggingface_hub's snapshot_download (token, cache_dir, local_files_only).
 
         Raises:
             ModelError: something is missing, damaged or does not fit; files and tensors are named.
         """
-        path = fetch(source, revision)
+        hub = {name: value for name, value in hub.items() if name not in _OF_AUTO_CLASSES}
+        path = fetch(source, revision, **hub)
+        attn_implementation = attn_implementation or (config._attn_implementation if config else None)
+        options = LLMOptions(dtype, device_map, attn_implementation, quantization_config)
         with torch.random.fork_rng(devices=[]):
-            parts = load_parts(path, dtype)
+            parts = load_parts(path, options)
             model = cls(parts)
         for branch, projector in model._branches():
             name = f"{branch}_encoder_projector"
@@ -135,16 +168,63 @@ class AZerosModel(PreTrainedModel):
             projector.load_state_dict(state)
         return model
 
-    def save_pretrained(self, folder: str | Path) -> None:  # type: ignore[override]
-        """Write all that loading needs: config, one model.safetensors, tokenizer, generation settings."""
+    def save_pretrained(  # type: ignore[override]
+        self, folder: str | Path, trainable_only: bool = False
+    ) -> None:
+        """Write what loading needs: config, one model.safetensors, tokenizer, generation settings.
+
+        Args:
+            folder: made if it is not there.
+            trainable_only: write the projectors alone; loading then takes the frozen models from where this one had
+                them, which should be hub ids for the folder to be of use elsewhere.
+
+        Raises:
+            ModelError: `trainable_only` of a model that did not come from frozen models of their own.
+        """
         folder = Path(folder)
+        config = copy.deepcopy(self.config)
+        if trainable_only and not config.foundation:
+            raise ModelError("it is not known where the frozen models are: save without trainable_only")
+        config.exclude_from_checkpoint = list(config.foundation or ()) if trainable_only else []
+        config.foundation = config.foundation if trainable_only else None
+        assert config.llm_config is not None
+        config.llm_config.name_or_path = ""  # where it was loaded from means nothing elsewhere
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.exclude_from_checkpoint = []
-        self.llm.config.name_or_path = ""  # where it was loaded from means nothing elsewhere
-        self.config.save_pretrained(folder)
+        config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.llm.generation_config.save_pretrained(folder)
-        save_whole(self, folder / "model.safetensors")
+        (save_projectors if trainable_only else save_whole)(self, folder / "model.safetensors")
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        repo_id: str,
+        trainable_only: bool = False,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload AZerosModel",
+    ) -> str:
+        """Save into a repository of the hub, made if it is not there; the commit's address.
+
+        Args:
+            repo_id: user or organisation, slash, name.
+            trainable_only: as for `save_pretrained`.
+            private: of a new repository; None leaves it to the organisation.
+            token: of the hub; None takes the one of `hf auth login`.
+            revision: branch to commit to.
+            commit_message: its first line.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, trainable_only)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+            )
+        return str(commit.commit_url)
 
     @property
     def tokenizer(self) -> Any:
@@ -179,7 +259,7 @@ class AZerosModel(PreTrainedModel):
             by_length: encode items of unequal length apart.
 
         Raises:
-            AudioError: an item is too short to give a token, or too long for a Whisper.
+            AudioError: an item is too short to give a token, or longer than the config's max_audio_s.
         """
         return self._encode({name: (features, lengths) for name, _ in self._branches()}, by_length)
 
@@ -202,10 +282,20 @@ class AZerosModel(PreTrainedModel):
     def _encode(self, inputs: dict[str, tuple[Tensor, Tensor]], by_length: bool) -> EncoderOutputs:
         outputs: dict[str, Tensor] = {}
         for branch, (features, lengths) in inputs.items():
+            self._check_lengths(lengths)
             encoder = getattr(self, f"{branch}_encoder")
             frames, lens = run_encoder(encoder, features.to(self.device), lengths.to(self.device), by_length)
             outputs |= {branch: frames, f"{branch}_lens": lens}
         return EncoderOutputs(**outputs)
+
+    def _check_lengths(self, lengths: Tensor) -> None:
+        limit_s = self.config.max_audio_s
+        for index, num in enumerate(lengths.tolist()):
+            if num > limit_s * FRAMES_PER_S:
+                raise AudioError(
+                    f"audio {index} is {num / FRAMES_PER_S:.1f} s long: cut it into pieces of at most {limit_s:g} s "
+                    "(max_audio_s in the model's config)"
+                )
 
     def project(self, encoded: EncoderOutputs) -> AudioFrames:
         """Frames of each audio slot, in slot order; differentiable in the projectors.
@@ -232,7 +322,8 @@ class AZerosModel(PreTrainedModel):
             ModelError: no rows, a malformed message, or another number of slots than of `frames`.
         """
         rows = [self.processor.encode_training(row, self.audio_token_wrapped) for row in messages]
-        slots = check_slots(rows, frames, self.processor, self.audio_token_wrapped)
+        ids = [row.ids for row in rows]
+        slots = check_slots(ids, frames, self.processor, self.audio_token_wrapped)
         learned = [self.processor.training_row(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
         embeds, mask = embed_rows(self.llm, [row.ids for row in learned], frames, self.processor, "right")
         labels = [torch.tensor(row.labels) for row in learned]
@@ -264,12 +355,14 @@ class AZerosModel(PreTrainedModel):
         return SpeechLLMOutput(loss, accuracy, logits if return_logits else None)
 
     @torch.no_grad()
-    def generate(
+    def generate(  # type: ignore[override]
         self,
         audios: Audios,
         messages: Sequence[Sequence[Message]],
         return_ids: bool = False,
         by_length: bool = False,
+        streamer: BaseStreamer | None = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
         **generate_config: Any,
     ) -> list[Any]:
         """Answer conversations, greedily unless told otherwise.
@@ -282,6 +375,8 @@ class AZerosModel(PreTrainedModel):
                 as a content part (see `azeros.model.processing.Message`).
             return_ids: give token ids, with the end token, in place of text.
             by_length: encode audios of unequal length apart, so that none depends on the others.
+            streamer: is handed each new token, as transformers' TextIteratorStreamer; for one conversation.
+            stopping_criteria: ends answers early, as transformers takes it.
             generate_config: settings of transformers' GenerationConfig (max_new_tokens, do_sample, ...).
 
         Returns:
@@ -300,8 +395,11 @@ class AZerosModel(PreTrainedModel):
         slots = check_slots(rows, frames, processor, self.audio_token_wrapped)
         ids = [processor.expand(row, sizes) for row, sizes in zip(rows, slots, strict=True)]
         embeds, mask = embed_rows(self.llm, ids, frames, processor, "left")
-        inputs = {"inputs_embeds": embeds, "attention_mask": mask}
-        new = generate_ids(self.llm, inputs, processor.end_token_id, processor.pad_token_id, generate_config)
+        inputs: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask}
+        hooks = {"streamer": streamer, "stopping_criteria": stopping_criteria}
+        new = generate_ids(
+            self.llm, inputs | hooks, processor.end_token_id, processor.pad_token_id, generate_config
+        )
         return new if return_ids else [processor.decode_answer(row) for row in new]
 
     def _audio_frames(self, audios: Audios, by_length: bool) -> AudioFrames:
@@ -311,3 +409,7 @@ class AZerosModel(PreTrainedModel):
             features, lengths = cast("tuple[Tensor, Tensor]", audios)
             return self.project(self.encode(features, lengths, by_length))
         return self.project(self.encode_audios(audios, by_length)) if len(audios) else []
+
+
+AutoModel.register(AzerosConfig, AZerosModel)
+AutoModelForMultimodalLM.register(AzerosConfig, AZerosModel)

@@ -1,4 +1,4 @@
-"""Whisper's encoder as the semantic branch: up to 30 s, without padding to 30 s (spec/AZEROS.md section 1).
+"""Whisper's encoder as the semantic branch, without padding to 30 s (spec/AZEROS.md section 1).
 
 Letters: B batch, N samples, T feature frames (100 Hz), F mel bins, T' encoder frames (50 Hz), D width.
 """
@@ -20,7 +20,6 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from azeros.errors import AudioError
 from azeros.model.checkpoint import match_keys
 
-_MAX_DURATION_S = 30
 _SAMPLING_RATE = 16_000  # Hz
 # How a whole Whisper names its encoder, and the decoder's parts that are left out.
 _PREFIXES = ("model.encoder.", "encoder.")
@@ -39,6 +38,21 @@ class WhisperOutput:
 class WhisperSpeechEncoder(WhisperEncoder):
     """Whisper's encoder with the call of a Zipformer; its positions are cut to the length of the input."""
 
+    stride = 2
+    """Feature frames to an encoder frame."""
+    padding = 0.0
+    """What fills the features of a batch."""
+
+    @property
+    def window(self) -> int:
+        """Feature frames that are encoded together at most: those that there are positions for, 30 s."""
+        return self.stride * int(self.max_source_positions)
+
+    @property
+    def num_features(self) -> int:
+        """Width F of a feature frame."""
+        return int(self.num_mel_bins)
+
     @property
     def output_dim(self) -> int:
         """Width of `encoder_out`."""
@@ -48,19 +62,18 @@ class WhisperSpeechEncoder(WhisperEncoder):
         """Encode a batch; nothing masks its padding, as in the original.
 
         Args:
-            x: (B, T, F) float, log-mel frames at 100 Hz.
+            x: (B, T, F) float, log-mel frames at 100 Hz, at most `window`.
             x_lens: (B,) int64, frames of each item.
 
         Raises:
-            AudioError: the batch is longer than the encoder's positions (30 s).
+            AudioError: the batch is longer than `window`.
         """
+        if x.shape[1] > self.window:
+            raise AudioError(
+                f"{x.shape[1]} feature frames are too many for this Whisper: give at most {self.window}"
+            )
         hidden = functional.gelu(self.conv1(x.transpose(1, 2)))
         hidden = functional.gelu(self.conv2(hidden)).transpose(1, 2)
-        if hidden.shape[1] > self.max_source_positions:
-            raise AudioError(
-                f"an audio of {x.shape[1] / 100:.2f} s is too long for this Whisper: "
-                f"cut it into pieces of at most {self.max_source_positions / 50:.0f} s"
-            )
         hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         for layer in self.layers:
             hidden = layer(hidden, None)
@@ -84,18 +97,11 @@ class WhisperSpeechEncoder(WhisperEncoder):
 
 
 def log_mel(wave: NDArray[np.float32], num_bins: int) -> Tensor:
-    """Whisper's own features (T, F) float32 of samples (N,) at 16 kHz, as long as the audio is.
-
-    Raises:
-        AudioError: longer than 30 s.
-    """
-    if len(wave) > _MAX_DURATION_S * _SAMPLING_RATE:
-        raise AudioError(
-            f"an audio of {len(wave) / _SAMPLING_RATE:.2f} s is too long for Whisper: "
-            f"cut it into pieces of at most {_MAX_DURATION_S} s"
-        )
+    """Whisper's own features (T, F) float32 of samples (N,) at 16 kHz, as long as the audio is."""
     extract = _extractor(num_bins)
-    features = extract(wave, sampling_rate=_SAMPLING_RATE, padding="do_not_pad", return_tensors="np")
+    features = extract(
+        wave, sampling_rate=_SAMPLING_RATE, padding="do_not_pad", truncation=False, return_tensors="np"
+    )
     return torch.from_numpy(features["input_features"][0].T.copy())
 
 

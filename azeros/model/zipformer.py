@@ -8,6 +8,7 @@ Letters: B batch, T feature frames (100 Hz), t frames inside a stack, D width, H
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ class ConvNeXt(nn.Module):
 
 def _pieces(x: Tensor, size: int) -> tuple[Tensor, ...]:
     """`x` in pieces of `size` along its first axis on a CPU, whose caches then hold what is made of them; whole elsewhere."""
-    return x.split(size) if x.device.type == "cpu" else (x,)
+    return x.split(size) if x.device.type == "cpu" and not torch.compiler.is_exporting() else (x,)
 
 
 class Frontend(nn.Module):
@@ -210,6 +211,16 @@ def relative_positions(num_frames: int, dim: int, device: torch.device | None = 
     return table
 
 
+def _shifted(by_offset: Tensor) -> Tensor:
+    """(B, H, t, 2t - 1) -> (B * H, t, t): element (i, j) is column j - i + t - 1 of row i."""
+    batch, heads, t, num = by_offset.shape
+    if torch.compiler.is_exporting():  # ONNX knows no strides
+        steps = torch.arange(t, device=by_offset.device)
+        columns = (steps[None, :] - steps[:, None] + t - 1).expand(batch * heads, t, t)
+        return by_offset.flatten(0, 1).gather(2, columns)
+    return by_offset.as_strided((batch * heads, t, t), (by_offset.stride(1), num - 1, 1), t - 1)
+
+
 class AttentionWeights(nn.Module):
     """Relative-position attention weights, computed once a layer and used by three of its parts."""
 
@@ -229,9 +240,7 @@ class AttentionWeights(nn.Module):
         pos = pos.view(batch, t, heads, dp).transpose(1, 2)
         table = self.linear_pos(positions.to(x.dtype)).view(2 * t - 1, heads, dp).permute(1, 2, 0)
         by_offset = torch.matmul(pos, table).contiguous()  # (B, H, t, 2t - 1): column = offset + t - 1
-        # Element (i, j) of the shifted view is column j - i + t - 1 of row i: no gather, no copy.
-        shifted = by_offset.as_strided((batch * heads, t, t), (by_offset.stride(1), 2 * t - 2, 1), t - 1)
-        scores = torch.baddbmm(shifted, query, key).view(batch, heads, t, t)
+        scores = torch.baddbmm(_shifted(by_offset), query, key).view(batch, heads, t, t)
         return scores.masked_fill_(hidden, MASKED_SCORE).softmax(dim=-1)
 
 
@@ -402,9 +411,10 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T', D) -> (B, ceil(T' / factor), D)."""
-        missing = -x.shape[1] % self.factor
-        x = torch.cat([x, x[:, -1:].expand(-1, missing, -1)], dim=1)
-        return torch.matmul(self.bias.softmax(dim=0), x.unflatten(1, (-1, self.factor)))
+        batch, num, dim = x.shape
+        groups = (num + self.factor - 1) // self.factor
+        x = torch.cat([x, x[:, -1:].expand(-1, groups * self.factor - num, -1)], dim=1)
+        return torch.matmul(self.bias.softmax(dim=0), x.view(batch, groups, self.factor, dim))
 
 
 class Layers(nn.Module):
@@ -493,11 +503,23 @@ def _outside_chunks(num_frames: int, chunk: int, left_context: int, device: torc
 class Zipformer(nn.Module):
     """Speech encoder: log-mel features at 100 Hz to vectors at 25 Hz."""
 
+    window = 5000
+    """Feature frames that are encoded together at most: 50 s, the longest that the original evaluates."""
+    stride = 4
+    """Feature frames to an encoder frame."""
+    padding = math.log(1e-10)
+    """What fills the features of a batch."""
+
     def __init__(self, config: ZipformerConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder_embed = Frontend(config.feature_dim, config.encoder_dim[0])
         self.encoder = Stacks(config)
+
+    @property
+    def num_features(self) -> int:
+        """Width F of a feature frame."""
+        return self.config.feature_dim
 
     @property
     def output_dim(self) -> int:

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from azeros.errors import ModelError
 from azeros.model.checkpoint import load_projectors, save_projectors
-from azeros.model.config import AUDIO_TOKEN
+from azeros.model.config import AUDIO_TOKEN, AzerosConfig
 from azeros.model.processing import AzerosProcessor
 from azeros.model.speech_llm import AZerosModel
 from tests.model.conftest import NAMES, GoldenOf
+from tests.small import digests
 
 
 def same(a: AZerosModel, b: AZerosModel) -> bool:
@@ -173,3 +174,79 @@ def test_a_whole_whisper_is_a_speech_encoder(tmp_path: Path) -> None:
     expected = whole.model.encoder(features.T[None]).last_hidden_state
     torch.testing.assert_close(out.encoder_out, expected, atol=1e-5, rtol=1e-5)
     assert out.encoder_out_lens.tolist() == [1500]
+
+
+def test_auto_classes_load_a_model(saved: Path) -> None:
+    from transformers import AutoConfig, AutoModel, AutoModelForMultimodalLM, AutoProcessor
+
+    expected = AZerosModel.from_pretrained(saved)
+    assert isinstance(AutoConfig.from_pretrained(saved), AzerosConfig)
+    assert isinstance(AutoProcessor.from_pretrained(saved), AzerosProcessor)
+    for auto in (AutoModel, AutoModelForMultimodalLM):
+        assert same(auto.from_pretrained(saved), expected)
+    half = AutoModel.from_pretrained(saved, dtype=torch.bfloat16, attn_implementation="eager")
+    assert half.llm.dtype == torch.bfloat16
+    assert half.llm.config._attn_implementation == "eager"
+
+
+def test_a_device_map_places_the_whole_model(saved: Path) -> None:
+    expected = AZerosModel.from_pretrained(saved)
+    placed = AZerosModel.from_pretrained(saved, device_map={"": "cpu"})
+    assert same(placed, expected)
+    messages = [[{"role": "user", "content": expected.audio_token_wrapped}]]
+    wave = torch.sin(torch.arange(16000) / 20)
+    assert placed.generate([wave], messages) == expected.generate([wave], messages)
+
+
+def test_projectors_alone_load_with_the_frozen_models_that_they_name(golden: Path, tmp_path: Path) -> None:
+    parts = golden / "azeros" / "stage2" / "checkpoint"
+    sources = [parts / name for name in ("llm", "speech_encoder", "paraling_encoder")]
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copytree(sources[0], tmp_path / "llm", dirs_exist_ok=True)
+        shutil.copy(parts / name, tmp_path / "llm" / name)
+    model = AZerosModel.from_foundation(tmp_path / "llm", *sources[1:], seed=5)
+    model.save_pretrained(tmp_path / "saved", trainable_only=True)
+    assert {key.partition(".")[0] for key in load_file(tmp_path / "saved" / "model.safetensors")} == {
+        "speech_encoder_projector",
+        "paraling_encoder_projector",
+    }
+    assert same(AZerosModel.from_pretrained(tmp_path / "saved"), model)
+    shutil.rmtree(tmp_path / "llm")
+    with pytest.raises(ModelError, match="llm: no such folder"):
+        AZerosModel.from_pretrained(tmp_path / "saved")
+    whole = AZerosModel.from_pretrained(parts)
+    with pytest.raises(ModelError, match="save without trainable_only"):
+        whole.save_pretrained(tmp_path / "other", trainable_only=True)
+
+
+def test_a_config_of_a_newer_format_is_refused(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"format_version": 2}))
+    with pytest.raises(ModelError, match="format_version is 2 and this azeros reads 1: upgrade"):
+        AZerosModel.from_pretrained(saved)
+
+
+def test_pushing_uploads_what_saving_writes(
+    golden_of: GoldenOf, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import CommitInfo, HfApi
+
+    pushed: dict[str, Any] = {}
+
+    def upload(api: HfApi, *, repo_id: str, folder_path: str, **options: Any) -> CommitInfo:
+        pushed.update(repo=repo_id, token=api.token, files=digests(Path(folder_path)), **options)
+        return CommitInfo("https://huggingface.co/me/mine/commit/1", "m", "", "1")
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda api, repo_id, **options: pushed.update(options))
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    address = golden_of("stage2").model.push_to_hub("me/mine", private=True, token="hf_1", revision="next")
+    assert address.endswith("/commit/1")
+    assert pushed.pop("files") == digests(saved)
+    assert pushed == {
+        "repo": "me/mine",
+        "token": "hf_1",
+        "private": True,
+        "exist_ok": True,
+        "revision": "next",
+        "commit_message": "Upload AZerosModel",
+    }

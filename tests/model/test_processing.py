@@ -36,7 +36,7 @@ def test_special_tokens_in_messages_are_text(text: str, processor: AzerosProcess
     assert [t for t in written if t in specials] == [t for t in plain if t in specials]
     assert processor.tokenizer.decode(written).count(text) == 1
     row = processor.encode_training([user(text), assistant("ok")])
-    assert [t for t in row if t in specials].count(processor.end_token_id) == 2
+    assert [t for t in row.ids if t in specials].count(processor.end_token_id) == 2
 
 
 def test_an_audio_slot_typed_into_a_part_is_text(processor: AzerosProcessor) -> None:

@@ -162,8 +162,29 @@ def test_too_short_and_too_long_audio_is_named(stage2: Golden, golden_of: Golden
     ):
         with pytest.raises(AudioError, match="one channel"):
             model.encode_audios([wave])
-    with pytest.raises(AudioError, match="pieces"):
-        golden_of("whisper_stage1").model.encode_audios([noise(30.01)])
     frames = model.project(model.encode(torch.zeros(1, 4600, 80), torch.tensor([4600])))
     with pytest.raises(RowTooLong, match="of the 512 tokens"):
         model.prepare_training([[*ask(model), {"role": "assistant", "content": "ok"}]], frames)
+
+
+def test_a_streamer_is_handed_the_answer_as_it_grows(stage2: Golden) -> None:
+    from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+    model, audios, messages = stage2.model, [noise(1.0)], [ask(stage2.model)]
+    (expected,) = model.generate(audios, messages, max_new_tokens=12)
+    streamer = TextIteratorStreamer(model.tokenizer, skip_special_tokens=True)
+    assert model.generate(audios, messages, streamer=streamer, max_new_tokens=12) == [expected]
+    pieces = list(streamer)
+    assert "".join(pieces) == expected
+    assert len([piece for piece in pieces if piece]) > 1
+    after_three = StoppingCriteriaList([lambda ids, scores, **_: torch.tensor([ids.shape[1] >= 3])])
+    (ids,) = model.generate(
+        audios, messages, return_ids=True, stopping_criteria=after_three, max_new_tokens=12
+    )
+    assert len(ids) == 3
+
+
+def test_more_tokens_than_the_language_model_has_positions_are_refused(stage2: Golden) -> None:
+    positions = stage2.model.llm.config.max_position_embeddings
+    with pytest.raises(ModelError, match=f"more than the {positions} that the language model takes"):
+        stage2.model.generate([], [[{"role": "user", "content": "hi"}]], max_new_tokens=positions)
