@@ -158,6 +158,41 @@ def chat(
     typer.echo(serving.answer(model, wav, prompt))
 
 
+@app.command(
+    epilog="Examples: azeros release; azeros release --promote 3 (by hand, or back to an earlier version)"
+)
+def release(
+    promote: Annotated[
+        int | None, typer.Option(metavar="VERSION", help="Make this version the champion.")
+    ] = None,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Register the packaged model; it becomes the champion if it beats the present one."""
+    settings = load_params(params)
+    from azeros import release as releases
+
+    if promote is not None:
+        folder = releases.promote(settings, promote)
+        typer.echo(f"version {promote} is the champion: {releases.CHAMPION_LINK} -> {folder.name}")
+        return
+    outcome = releases.run(settings)
+    became = "is now the champion" if outcome.promoted else "was not promoted"
+    typer.echo(f"version {outcome.version} {became}: {outcome.reason}")
+
+
+@app.command(epilog="Example: azeros lineage champion")
+def lineage(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A number, or champion.")] = "champion",
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Print what a registered model was made from, and what of it is at hand."""
+    settings = load_params(params)
+    from azeros import release as releases
+
+    for what, identity, state in releases.lineage(settings, version):
+        typer.echo(f"{what:<32}{identity:<60}{state}")
+
+
 @app.command(epilog="Example: azeros export models/azeros models/onnx")
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A packaged model.")],

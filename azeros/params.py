@@ -159,6 +159,14 @@ class Package(Section):
     dtype: Dtype  # of the language model; encoders and projectors stay float32
 
 
+class Release(Section):
+    """What a release is judged by."""
+
+    model: Name  # in MLflow's registry
+    system: Word  # a column of the report of evaluate
+    metric: Word  # a row of it, of which more is better
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -171,6 +179,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     package: Package
+    release: Release
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -214,6 +223,58 @@ def load_params(path: Path) -> Params:
         raise ParamsError(f"{path}: a key is not a plain word ({error}); mend it") from error
     except ValidationError as error:
         raise ParamsError(f"{path}: {_explain(document, error.errors(include_url=False))}") from error
+
+
+def override(path: Path, values: Mapping[str, Any]) -> Params:
+    """Replace settings in params.yaml by dotted key, keep its comments, and check the whole before it is written.
+
+    Raises:
+        ParamsError: a key is not there, or a value is wrong; the file is as it was.
+    """
+    yaml = YAML(pure=True)
+    yaml.preserve_quotes, yaml.width = True, 120
+    yaml.representer.add_representer(
+        type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    _read(path)
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = document
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ParamsError(f"{path}: there is no setting '{key}' to override; correct the key")
+        section[last] = value
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            yaml.dump(document, stream)
+        params = load_params(draft)
+        draft.replace(path)
+    except ParamsError as error:
+        reason = str(error).replace(str(draft), str(path))
+        raise ParamsError(f"overriding {', '.join(values)}: {reason}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return params
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`train.stage1.num_steps=500` -> key and value, the value read as YAML.
+
+    Raises:
+        ParamsError: it is not of that form.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ParamsError(f"'{text}' is no override; write one like train.stage1.num_steps=500")
+    try:
+        return key, YAML(typ="safe", pure=True).load(value)
+    except YAMLError as error:
+        raise ParamsError(
+            f"'{text}': the value is not YAML; write one like train.stage1.num_steps=500"
+        ) from error
 
 
 def _read(path: Path) -> Any:

@@ -1,6 +1,6 @@
 """What a stage did, remembered by MLflow: one parent run a pipeline run, a child run a stage.
 
-The only module that knows MLflow. Tracking never stops a stage: if the store fails, it warns once and keeps
+Beside `azeros.registry`, the only module that knows MLflow. Tracking never stops a stage: if the store fails, it warns once and keeps
 the figures that are still to come in a file under .work/tracking/.
 """
 
@@ -158,7 +158,7 @@ def _warn(error: Exception) -> None:
         "MLflow is out of reach (%s); the stage goes on, its figures in %s; check MLFLOW_TRACKING_URI (%s)",
         f"{type(error).__name__}: {reason}",
         _local_file(),
-        _store_uri(),
+        store_uri(),
     )
 
 
@@ -198,21 +198,29 @@ def flatten(params: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def _store_uri() -> str:
+def store_uri() -> str:
+    """Where MLflow keeps runs and models."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_STORE
 
 
-def _open(name: str, params: Mapping[str, Any]) -> _Store:
+def connect() -> "MlflowClient":
+    """A client of MLflow's store, which is made if it is not there."""
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    from mlflow.entities import Param
     from mlflow.tracking import MlflowClient
+
+    uri = store_uri()
+    with _one_at_a_time(uri):
+        return MlflowClient(tracking_uri=uri)
+
+
+def _open(name: str, params: Mapping[str, Any]) -> _Store:
+    client = connect()
+    from mlflow.entities import Param
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    uri = _store_uri()
-    with _one_at_a_time(uri):
-        client = MlflowClient(tracking_uri=uri)
+    with _one_at_a_time(store_uri()):
         experiment = client.get_experiment_by_name(EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
         parent_id = _parent_run(client, experiment_id)

@@ -1,7 +1,7 @@
-"""The stages of dvc.yaml as a Prefect flow, one task a stage, in the order that DVC's graph gives.
+"""The stages of dvc.yaml as Prefect flows, one task a stage, in the order that DVC's graph gives.
 
 python -m flows.pipeline         run now, with or without a Prefect server
-python -m flows.pipeline serve   wait for `prefect deployment run train-azeros/local`
+python -m flows.pipeline serve   wait for `prefect deployment run train-azeros`, and for those of its parts
 """
 
 import os
@@ -10,31 +10,88 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, serve, task
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
 from azeros.errors import AzerosError, StageError
+from azeros.params import load_params, override, parse_override
+from flows.plugin import DEFAULT_DEPLOYMENT
 
+PARAMS = Path("params.yaml")
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # under this name the stages find their MLflow parent run
 _GRACE_S = 10.0  # for a cancelled stage to tidy up
 _SERVER_TIMEOUT_S = 3.0
 
 
 @flow(name="train-azeros")
-def train_azeros() -> None:
-    """Bring every stage of dvc.yaml up to date."""
-    for stage in stages_in_order():
-        word = stage.partition("@")[0]
+def train_azeros(overrides: Sequence[str] = ()) -> None:
+    """Bring every stage of dvc.yaml up to date and release the model.
+
+    Args:
+        overrides: settings to write into params.yaml first, like `train.stage1.num_steps=500`.
+    """
+    change_settings(overrides)
+    _run_stages(stages_in_order())
+    release_model()
+
+
+@flow(name="prepare-data")
+def prepare_data(overrides: Sequence[str] = ()) -> None:
+    """Make the manifests of every corpus, and the targets of every set."""
+    change_settings(overrides)
+    _run_stages(stage for stage in stages_in_order() if _word(stage) in ("prepare", "sift"))
+
+
+@flow(name="evaluate")
+def evaluate(overrides: Sequence[str] = ()) -> None:
+    """Evaluate the models that are there."""
+    change_settings(overrides)
+    _run_stages(stage for stage in stages_in_order() if _word(stage) == "evaluate")
+
+
+@flow(name="release")
+def release() -> None:
+    """Register the packaged model; it becomes the champion if it wins."""
+    release_model()
+
+
+def change_settings(overrides: Sequence[str]) -> None:
+    """Write overrides into params.yaml, where `git diff` shows them; Prefect keeps them with the run."""
+    if overrides:
+        override(PARAMS, dict(map(parse_override, overrides)))
+        get_run_logger().info("params.yaml now has %s", ", ".join(overrides))
+
+
+@task(name="release")
+def release_model() -> None:
+    """Register the packaged model and say what became of it."""
+    from azeros import release as releases
+
+    outcome = releases.run(load_params(PARAMS))
+    became = "is now the champion" if outcome.promoted else "was not promoted"
+    get_run_logger().info("version %d %s: %s", outcome.version, became, outcome.reason)
+
+
+def _run_stages(stages: Iterable[str]) -> None:
+    for stage in stages:
         # Called, not submitted: a submitted task would hold up a cancel until its stage had ended.
-        run_stage.with_options(name=word, task_run_name=stage)(stage, pipeline=f"prefect:{flow_run.id}")
+        run_stage.with_options(name=_word(stage), task_run_name=stage)(
+            stage, pipeline=f"prefect:{flow_run.id}"
+        )
+
+
+def _word(stage: str) -> str:
+    return stage.partition("@")[0]
 
 
 def stages_in_order() -> list[str]:
@@ -118,7 +175,10 @@ def main(arguments: list[str]) -> None:
             raise StageError(
                 f"no Prefect server at {PREFECT_API_URL.value()}; start it: prefect server start"
             )
-        train_azeros.serve(name="local")
+        flows = (train_azeros, prepare_data, evaluate, release)
+        # One at a time: the stages of two runs in one checkout would want the same outputs.
+        deployments: list[Any] = [flow.to_deployment(name=DEFAULT_DEPLOYMENT) for flow in flows]
+        serve(*deployments, limit=1)
     elif arguments:
         raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
     else:

@@ -14,8 +14,8 @@ from azeros.params import Params
 from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
-TOOLS = {"chat", "export", "tiny"}  # commands beside the pipeline
-SHARED_SECTIONS = {"seed", "foundation", "corpora", "filter"}  # settings that several stages read
+TOOLS = {"chat", "export", "lineage", "release", "tiny"}  # commands beside the pipeline
+SHARED_SECTIONS = {"seed", "foundation", "corpora", "filter", "release"}  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.
 BASE = {"errors", "params", "progress", "work"}
@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "params": {"errors"},
     "work": {"errors"},
     "tracking": BASE,
+    "registry": {"errors", "tracking"},
+    "release": {"errors", "params", "work", "registry"},
     "model": BASE,
     "foundation": BASE | {"model"},
     "data": BASE | {"tiny"},
@@ -168,10 +170,10 @@ def test_flows_and_bento_import_nothing_below_stages_and_serving() -> None:
         assert ours <= {"serving", "errors", "params"}, path
 
 
-def test_only_tracking_knows_mlflow() -> None:
-    users = [
-        path
+def test_only_tracking_and_registry_know_mlflow() -> None:
+    users = {
+        path.stem
         for path in modules("azeros", "flows", "bento")
         if any("mlflow" in name for name in imports(path))
-    ]
-    assert users == [ROOT / "azeros" / "tracking.py"]
+    }
+    assert users == {"tracking", "registry"}

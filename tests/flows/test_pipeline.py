@@ -1,13 +1,17 @@
 """The flow runs the stages of a real DVC repository, made for the test, and takes its order from it."""
 
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -120,27 +124,92 @@ def test_a_cancelled_flow_takes_its_stage_along(toy: Path) -> None:
     assert not [server for server in servers if server.is_running()]
 
 
+@pytest.fixture
+def releasable(toy: Path) -> Path:
+    """The toy with what a release takes: settings, a packaged model and its figures."""
+    figure = {"value": 0.7, "low": 0.6, "high": 0.8, "count": 9}
+    (toy / "measured.json").write_text(json.dumps({"stage2": {"plain": figure}}))
+    (toy / "dvc.yaml").write_text(
+        PIPELINE.replace("exit 3", "exit 0")
+        + """
+  evaluate: {cmd: "mkdir -p reports/evaluate; cp measured.json reports/evaluate/metrics.json", outs: [reports/evaluate]}
+  package: {cmd: "mkdir -p models/azeros; cp last models/azeros/weights", deps: [last], outs: [models/azeros]}
+"""
+    )
+    shutil.copy(ROOT / "params.yaml", toy)
+    return toy
+
+
 @pytest.mark.slow
-def test_the_flow_runs_without_a_server(toy: Path) -> None:
-    (toy / "dvc.yaml").write_text(PIPELINE.replace("exit 3", "exit 0"))
-    with started_flow(toy) as flow:
+def test_the_flow_runs_without_a_server(releasable: Path) -> None:
+    with started_flow(releasable) as flow:
         output, _ = flow.communicate(timeout=PATIENCE_S)
     assert flow.returncode == 0, output
-    assert (toy / "last").read_text() == "11"
-    assert (toy / "name").read_text().startswith("prefect:")
+    assert (releasable / "last").read_text() == "11"
+    assert (releasable / "name").read_text().startswith("prefect:")
+    assert "version 1 was not promoted: its origin is not complete: there is no git commit" in output
+    assert len(list((releasable / "releases").glob("*/weights"))) == 1
+
+
+@pytest.mark.slow
+def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/api"
+    environment = environment_of(releasable) | {"PREFECT_API_URL": address}
+    environment |= {"PREFECT_PLUGINS_ENABLED": "true", "PREFECT_PLUGINS_ALLOW": "azeros"}
+    prefect = [sys.executable, "-m", "prefect"]
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*prefect, "deployment", *arguments]
+        return subprocess.run(command, cwd=releasable, env=environment, capture_output=True, text=True)
+
+    with started([*prefect, "server", "start", "--port", str(port)], releasable, environment) as server:
+        wait_until(lambda: answers(f"{address}/health"), server)
+        with started([sys.executable, "-m", "flows.pipeline", "serve"], releasable, environment) as served:
+            wait_until(lambda: "train-azeros/local" in ask("ls").stdout, served)
+            found = ask("run", "train-azeros", "-p", 'overrides=["seed=2"]', "--watch")
+    assert "Completed" in found.stdout, found.stdout
+    assert (releasable / "last").read_text() == "11"
+    assert "seed: 2" in (releasable / "params.yaml").read_text()
+
+
+def answers(address: str) -> bool:
+    try:
+        urlopen(address, timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 @contextmanager
 def started_flow(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """`python -m flows.pipeline` in a folder, out of reach of any Prefect server."""
+    with started([sys.executable, "-m", "flows.pipeline"], folder, environment_of(folder)) as flow:
+        yield flow
+
+
+def environment_of(folder: Path) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / ".prefect")}
     environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    environment |= {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S)}
-    command = [sys.executable, "-m", "flows.pipeline"]
+    return environment | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S)}
+
+
+@contextmanager
+def started(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as flow:
+    ) as process:
         try:
-            yield flow
+            yield process
         finally:
-            flow.terminate()
+            process.terminate()

@@ -40,7 +40,7 @@ class Batched:
 
 def rows_of(batch: dict[str, Any]) -> list[Row]:
     parts = zip(batch["wavs"], batch["instructions"], batch["responses"], strict=True)
-    return [Row(SimpleNamespace(id=str(wav), duration=1.0), *texts) for wav, *texts in parts]  # type: ignore[arg-type]
+    return [Row(SimpleNamespace(id=str(wav), duration=1.0), *texts) for wav, *texts in parts]
 
 
 @pytest.mark.parametrize("num_steps", [16, 25])

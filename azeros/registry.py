@@ -1,0 +1,80 @@
+"""Versions of a packaged model in MLflow's registry, and which of them is the champion.
+
+Beside `azeros.tracking`, the only module that knows MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azeros.errors import StageError
+from azeros.tracking import connect, store_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.tracking import MlflowClient
+
+CHAMPION = "champion"
+_RECORD = "azeros.record"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model."""
+
+    number: int
+    folder: Path
+    record: dict[str, Any]
+    """What it was made from and what was measured, as `azeros.release` wrote it."""
+
+
+class Registry:
+    """The versions of the model `name`.
+
+    Raises:
+        StageError: MLflow's store is out of reach.
+    """
+
+    def __init__(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self.name = name
+        try:
+            self._client: MlflowClient = connect()
+            if not self._client.search_registered_models(f"name = '{name}'"):
+                self._client.create_registered_model(name)
+        except (MlflowException, OSError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StageError(
+                f"MLflow's registry is out of reach ({reason}): check MLFLOW_TRACKING_URI ({store_uri()})"
+            ) from error
+
+    def versions(self) -> list[Version]:
+        """All versions, the oldest first."""
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return sorted(map(_version, found), key=lambda version: version.number)
+
+    def add(self, folder: Path, record: dict[str, Any]) -> Version:
+        """Register the model in `folder`."""
+        tags = {_RECORD: json.dumps(record, ensure_ascii=False)}
+        return _version(self._client.create_model_version(self.name, str(folder.resolve()), tags=tags))
+
+    def champion(self) -> Version | None:
+        """The version that is served, if any was promoted."""
+        number = self._client.get_registered_model(self.name).aliases.get(CHAMPION)
+        return (
+            next((version for version in self.versions() if version.number == int(number)), None)
+            if number
+            else None
+        )
+
+    def promote(self, version: Version) -> None:
+        """Make `version` the champion."""
+        self._client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(int(found.version), Path(str(found.source)), json.loads(found.tags.get(_RECORD, "{}")))

@@ -1,0 +1,261 @@
+"""The packaged model against the champion: registered, compared, and promoted if it wins and its origin is known.
+
+A release is a folder `releases/<hash>` that holds the model and its card; `releases/champion` links to the one that is served.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azeros.errors import StageError
+from azeros.params import Params
+from azeros.work import hash_files, stage_output
+
+if TYPE_CHECKING:
+    from azeros.registry import Version
+
+RELEASES = Path("releases")
+CHAMPION_LINK = RELEASES / "champion"
+_CARD = "README.md"
+_MODEL = Path("models/azeros")
+_METRICS = Path("reports/evaluate/metrics.json")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a candidate."""
+
+    version: int
+    promoted: bool
+    reason: str
+
+
+def run(params: Params) -> Outcome:
+    """Register the packaged model, and make it the champion if it is better than the present one.
+
+    It wins if its figure (`release.system` and `release.metric`) is higher than the champion's and the champion's is
+    outside its 95 % interval, both on the same recordings; and if its origin is complete: a clean git tree, and a
+    pipeline that is up to date.
+
+    Raises:
+        StageError: there is no packaged or no evaluated model, or MLflow's registry is out of reach.
+    """
+    from azeros.registry import Registry
+
+    record = _record(params)
+    registry = Registry(params.release.model)
+    known = {version.record.get("model"): version for version in registry.versions()}
+    champion = registry.champion()
+    version = known.get(record["model"]) or registry.add(_keep(record), record)
+    if champion and champion.number == version.number:
+        return Outcome(version.number, False, "it is the champion already")
+    promoted, reason = decide(record, champion.record if champion else None)
+    if promoted:
+        registry.promote(version)
+        _link(version)
+    return Outcome(version.number, promoted, reason)
+
+
+def promote(params: Params, number: int) -> Path:
+    """Make a registered version the champion, whatever its figures: by hand, or back to an earlier one.
+
+    Raises:
+        StageError: there is no such version, or its folder is gone or has changed.
+    """
+    version = find(params, str(number))
+    if not _is_whole(version):
+        raise StageError(
+            f"{version.folder}: the model of version {number} is gone or was changed: restore it"
+        )
+    from azeros.registry import Registry
+
+    Registry(params.release.model).promote(version)
+    _link(version)
+    return version.folder
+
+
+def find(params: Params, which: str) -> Version:
+    """A version by its number, or the champion.
+
+    Raises:
+        StageError: there is none.
+    """
+    from azeros.registry import CHAMPION, Registry
+
+    registry = Registry(params.release.model)
+    champion = registry.champion() if which == CHAMPION else None
+    found = champion or next((v for v in registry.versions() if str(v.number) == which), None)
+    if found is None:
+        numbers = ", ".join(str(version.number) for version in registry.versions()) or "none"
+        raise StageError(f"no version {which} of {registry.name} is registered; there are: {numbers}")
+    return found
+
+
+def decide(challenger: dict[str, Any], champion: dict[str, Any] | None) -> tuple[bool, str]:
+    """Whether the record of a challenger beats that of the champion, and why or why not."""
+    if problems := challenger["problems"]:
+        return False, f"its origin is not complete: {'; '.join(problems)}"
+    if champion is None:
+        return True, "it is the first"
+    ours, theirs = challenger["figure"], champion["figure"]
+    for what in ("metric", "data"):
+        if challenger[what] != champion[what]:
+            return (
+                False,
+                f"the champion was measured on other {what}: evaluate both alike, or promote by hand",
+            )
+    said = f"{challenger['metric']} {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}] against {theirs['value']:.3f}"
+    if ours["value"] > theirs["value"] and theirs["value"] < ours["low"]:
+        return True, f"{said}: better beyond its interval"
+    return False, f"{said}: not better beyond its interval"
+
+
+def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
+    """The way back from a version: rows of what, its identity, and whether it is at hand (`here`, `changed`, `not here`).
+
+    Raises:
+        StageError: there is no such version.
+    """
+    version = find(params, which)
+    record = version.record
+    whole = "here" if _is_whole(version) else "not here or changed"
+    rows = [(f"version {version.number}", str(version.folder), whole)]
+    commit = record["commit"] or "none"
+    rows.append(("git commit", commit, "here" if _git("cat-file", "-t", commit) else "not here"))
+    for name, source in _sources(record).items():
+        rows.append((name, source, "here" if Path(source).exists() else "not here"))
+    now = _outs(_locked())
+    for path, digest in record["outs"].items():
+        state = "not here" if not Path(path).exists() else "here" if now.get(path) == digest else "changed"
+        rows.append((path, digest, state))
+    return rows
+
+
+def _record(params: Params) -> dict[str, Any]:
+    """What the packaged model was made from and what was measured."""
+    for path in (_MODEL, _METRICS):
+        if not path.exists():
+            raise StageError(f"{path}: not there: run `dvc repro` first")
+    figures = json.loads(_METRICS.read_text(encoding="utf-8"))
+    system, metric = params.release.system, params.release.metric
+    try:
+        figure = figures[system][metric]
+    except KeyError:
+        choice = ", ".join(f"{s}: {' '.join(found)}" for s, found in figures.items())
+        raise StageError(
+            f"{_METRICS}: no {metric} of {system} for params.yaml, release; there are {choice}"
+        ) from None
+    stages = _locked()
+    outs = _outs(stages)
+    return {
+        "model": _hash(_MODEL),
+        "metric": f"{system} {metric}",
+        "figure": figure,
+        "figures": figures[system],
+        "data": {path: digest for path, digest in outs.items() if path.startswith("data/manifests/")},
+        "outs": outs,
+        "foundation": params.foundation.model_dump(mode="json"),
+        "commit": _git("rev-parse", "HEAD"),
+        "problems": _problems(),
+    }
+
+
+def _problems() -> list[str]:
+    """Why nobody could make this model again."""
+    problems = []
+    changed = _git("diff", "--name-only", "HEAD")
+    if changed is None:
+        problems.append("there is no git commit")
+    elif files := changed.splitlines():
+        problems.append(f"uncommitted changes in {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
+    stale = (
+        json.loads(status.stdout) if status.returncode == 0 else {"dvc status fails": status.stderr.strip()}
+    )
+    if stale:
+        problems.append(f"the pipeline is not up to date ({', '.join(sorted(stale)[:3])}): run dvc repro")
+    return problems
+
+
+def _keep(record: dict[str, Any]) -> Path:
+    """A copy of the packaged model with its card, under the hash of its content; files are linked where that can be."""
+    folder = RELEASES / str(record["model"])[:16]
+    with stage_output(folder) as draft:
+        shutil.copytree(_MODEL, draft, dirs_exist_ok=True, copy_function=_link_or_copy)
+        (draft / _CARD).write_text(card(record), encoding="utf-8")
+    return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def card(record: dict[str, Any]) -> str:
+    """The model card, in the form that the hub shows."""
+    rows = [
+        f"| {name} | {100 * f['value']:.1f} [{100 * f['low']:.1f}, {100 * f['high']:.1f}] | {f['count']} |"
+        for name, f in record["figures"].items()
+    ]
+    foundation = [f"- {name}: `{source}`" for name, source in _sources(record).items()]
+    outs = [f"| `{path}` | `{digest}` |" for path, digest in record["outs"].items()]
+    return "\n".join([
+        "---", "library_name: azeros", "pipeline_tag: audio-text-to-text", "---", "",
+        "# A speech LLM made by azeros", "",
+        "Two projectors, trained on a frozen language model's own answers, let it hear. Load it with",
+        "`AZerosModel.from_pretrained`.", "",
+        "## Figures", "", "On held-out recordings, in %, with 95 % intervals.", "", "| | value | n |", "|---|---:|---:|", *rows, "",
+        "## Frozen models", "", *foundation, "",
+        "## Origin", "", f"Commit `{record['commit']}`.", *(f"Not reproducible: {p}." for p in record["problems"]), "",
+        "| file | md5 |", "|---|---|", *outs, "",
+    ])  # fmt: skip
+
+
+def _sources(record: dict[str, Any]) -> dict[str, str]:
+    """Frozen model -> its path or hub id, and the revision that pins it."""
+    given = {name: source for name, source in record["foundation"].items() if source}
+    return {name: " ".join(filter(None, (s["path"], s["revision"]))) for name, s in given.items()}
+
+
+def _is_whole(version: Version) -> bool:
+    """Whether the version's folder holds what was registered."""
+    return version.folder.is_dir() and _hash(version.folder) == version.record.get("model")
+
+
+def _hash(folder: Path) -> str:
+    return hash_files(path for path in folder.iterdir() if path.name != _CARD)
+
+
+def _link(version: Version) -> None:
+    """Point `releases/champion` to the version; whoever reads it sees the old or the new one."""
+    draft = RELEASES / ".champion.partial"
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(version.folder.name)
+    draft.replace(CHAMPION_LINK)
+
+
+def _locked() -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    path = Path("dvc.lock")
+    if not path.exists():
+        raise StageError("dvc.lock is not there: run this where dvc.yaml is, after `dvc repro`")
+    return dict(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))["stages"])
+
+
+def _outs(stages: dict[str, Any]) -> dict[str, str]:
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def _git(*arguments: str) -> str | None:
+    process = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    return process.stdout.strip() if process.returncode == 0 else None

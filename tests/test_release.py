@@ -1,0 +1,157 @@
+"""Candidates are registered, compared with the champion, and promoted only if they win and could be made again."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from azeros import release
+from azeros.errors import StageError
+from azeros.params import Params, load_params
+from tests.conftest import ROOT
+
+PIPELINE = """
+stages:
+  data: {cmd: mkdir -p data/manifests && cp source data/manifests/one, deps: [source], outs: [data/manifests/one]}
+  evaluate: {cmd: mkdir -p reports && cp -r measured reports/evaluate, deps: [measured], outs: [reports/evaluate]}
+  package: {cmd: mkdir -p models && cp -r trained models/azeros, deps: [trained], outs: [models/azeros]}
+"""
+
+
+def figure(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "count": 400}
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose pipeline copies a model, its figures and its data; and an MLflow store: both take seconds."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("origin")
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True, cwd=folder)
+    (folder / ".gitignore").write_text("/data\n/models\n/reports\n/releases\n/mlflow.db*\n/mlruns\n.work\n")
+    return folder
+
+
+@pytest.fixture
+def repository(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "repository"
+    shutil.copytree(origin, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    return folder
+
+
+def make(value: float, weights: str, data: str = "speech", commit: bool = True) -> None:
+    """Run the pipeline, so that it makes a model with that figure."""
+    Path("source").write_text(data)
+    Path("measured").mkdir(exist_ok=True)
+    Path("trained").mkdir(exist_ok=True)
+    (Path("measured") / "metrics.json").write_text(json.dumps({"stage2": {"plain": figure(value)}}))
+    (Path("trained") / "model.safetensors").write_text(weights)
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], check=True)
+    if commit:
+        subprocess.run(["git", "add", "-A"], check=True)
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *author, "commit", "-qm", "a run"], check=True)
+
+
+@pytest.mark.slow
+def test_the_better_model_becomes_the_champion(repository: Path, params: Params) -> None:
+    make(0.7, "first")
+    assert release.run(params) == release.Outcome(1, True, "it is the first")
+    make(0.72, "second")
+    outcome = release.run(params)
+    assert (outcome.version, outcome.promoted) == (2, False)
+    assert "stage2 plain 0.720 [0.670, 0.770] against 0.700: not better beyond" in outcome.reason
+    assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "first"
+    make(0.9, "third")
+    assert release.run(params).promoted
+    assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "third"
+    assert "| plain | 90.0 [85.0, 95.0] | 400 |" in (release.CHAMPION_LINK / "README.md").read_text()
+    assert release.run(params) == release.Outcome(3, False, "it is the champion already")
+
+    states = {what: state for what, _, state in release.lineage(params, "champion")}
+    assert states["version 3"] == states["models/azeros"] == states["git commit"] == "here"
+    assert {what: state for what, _, state in release.lineage(params, "1")}["models/azeros"] == "changed"
+
+    assert release.promote(params, 1).name == release.CHAMPION_LINK.resolve().name
+    assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "first"
+    assert release.find(params, "champion").number == 1
+    third = release.find(params, "3").folder
+    (third / "model.safetensors").unlink()
+    with pytest.raises(StageError, match="version 3 is gone or was changed"):
+        release.promote(params, 3)
+    with pytest.raises(StageError, match="no version 9 of azeros is registered; there are: 1, 2, 3"):
+        release.lineage(params, "9")
+
+
+@pytest.mark.slow
+def test_a_model_that_could_not_be_made_again_is_registered_and_not_promoted(
+    repository: Path, params: Params
+) -> None:
+    make(0.7, "first")
+    Path("source").write_text("other speech")
+    (Path("dvc.yaml")).write_text(PIPELINE + "\n")
+    outcome = release.run(params)
+    assert (outcome.version, outcome.promoted) == (1, False)
+    assert "uncommitted changes in dvc.yaml, source" in outcome.reason
+    assert "the pipeline is not up to date (data): run dvc repro" in outcome.reason
+    assert not release.CHAMPION_LINK.exists()
+
+
+def test_decisions() -> None:
+    base: dict[str, Any] = {"problems": [], "metric": "stage2 plain", "data": {"a": "1"}}
+    champion = base | {"figure": figure(0.8)}
+    assert release.decide(base | {"figure": figure(0.86)}, champion)[0]
+    assert not release.decide(base | {"figure": figure(0.84)}, champion)[0]
+    assert not release.decide(base | {"figure": figure(0.7)}, champion)[0]
+    other = base | {"figure": figure(0.99), "data": {"a": "2"}}
+    assert release.decide(other, champion) == (
+        False,
+        "the champion was measured on other data: evaluate both alike, or promote by hand",
+    )
+    assert not release.decide(base | {"figure": figure(0.99), "problems": ["uncommitted"]}, None)[0]
+
+
+def test_what_is_missing_is_named(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match="models/azeros: not there: run `dvc repro` first"):
+        release.run(params)
+    Path("models/azeros").mkdir(parents=True)
+    Path("reports/evaluate").mkdir(parents=True)
+    Path("reports/evaluate/metrics.json").write_text(json.dumps({"stage1": {"topic": figure(0.5)}}))
+    with pytest.raises(
+        StageError, match=r"no plain of stage2 for params\.yaml, release; there are stage1: topic"
+    ):
+        release.run(params)
+
+
+def test_the_card_is_valid_front_matter() -> None:
+    record = {
+        "figures": {"plain": figure(0.5)},
+        "foundation": {
+            "llm": {"path": "Qwen/Qwen2.5-7B-Instruct", "revision": "abc"},
+            "paraling_encoder": None,
+        },
+        "outs": {"models/azeros": "0.dir"},
+        "commit": "123",
+        "problems": ["uncommitted changes in a"],
+    }
+    _, front, body = release.card(record).split("---\n", 2)
+    assert YAML(typ="safe").load(front) == {"library_name": "azeros", "pipeline_tag": "audio-text-to-text"}
+    assert "- llm: `Qwen/Qwen2.5-7B-Instruct abc`" in body
+    assert "Not reproducible: uncommitted changes in a." in body
