@@ -6,6 +6,7 @@ AzerosError
 ├── AudioError       a recording is missing, unreadable, empty, too short, too long or not finite
 ├── ManifestError    a manifest is missing or malformed, or names what is gone
 ├── ModelError       a model folder is missing, incomplete or does not fit
+├── BenchmarkError   a file of responses or of scoring weights is missing or malformed
 └── StageError       a stage cannot start or go on for another reason
 """
 
@@ -32,6 +33,10 @@ class ManifestError(AzerosError):
 
 class ModelError(AzerosError):
     """A model folder is missing, incomplete or does not fit."""
+
+
+class BenchmarkError(AzerosError):
+    """A file of responses or of scoring weights is missing or malformed."""
 
 
 class StageError(AzerosError):
