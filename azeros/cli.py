@@ -203,18 +203,46 @@ def score(
     typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
 
 
+@app.command(epilog="Example: azeros judge voicebench azeros-commoneval-test-audio.jsonl judged.jsonl")
+def judge(
+    benchmark: Annotated[
+        Literal["voicebench", "airbench"],
+        typer.Argument(metavar="BENCHMARK", help="voicebench, or airbench for Chat."),
+    ],
+    responses: Annotated[Path, typer.Argument(metavar="FILE", help="Responses in the official layout.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The same rows, judged: for azeros score.")
+    ],
+    ledger: Annotated[
+        Path, typer.Option(metavar="FILE", help="Judgements by what was asked; made if missing.")
+    ] = Path("data/judgements.jsonl"),
+    exchanged: Annotated[
+        bool, typer.Option("--exchanged", help="For Chat: the second pass, with the answers exchanged.")
+    ] = False,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Have the judge of params.yaml judge responses; what the ledger holds is not asked again."""
+    settings = load_params(params).evaluate.judge
+    from azeros.evaluation.judging.files import judge_file
+
+    figures = judge_file(benchmark, responses, output, ledger, settings, exchanged)
+    typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
+
+
 @app.command(epilog="Example: azeros panda-weights data/panda")
 def panda_weights(
     output: Output,
     source: Annotated[
-        str | None, typer.Option(metavar="URL", help="A mirror of the official folder.")
+        str | None, typer.Option(metavar="URL", help="A mirror of the official folder: http(s) or file.")
     ] = None,
 ) -> None:
     """Fetch the weights of SD-QA's PANDA score once, and keep their numbers as plain arrays."""
     from azeros.evaluation.voicebench import panda_files
+    from azeros.evaluation.voicebench.panda import CHECKED_DIGEST
 
     panda = panda_files.fetch(output, source or panda_files.OFFICIAL_SOURCE)
-    typer.echo(f"{output}: {len(panda.terms)} terms, SHA-256 {panda.digest}")
+    checked = "the" if panda.digest == CHECKED_DIGEST else "NOT the"
+    typer.echo(f"{output}: {checked} weights of 2024-10-30, SHA-256 {panda.digest}")
 
 
 @tiny.command(epilog="Example: azeros tiny build")

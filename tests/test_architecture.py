@@ -14,7 +14,7 @@ from azeros.params import Params
 from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
-TOOLS = {"chat", "export", "panda-weights", "score", "tiny"}  # commands beside the pipeline
+TOOLS = {"chat", "export", "judge", "panda-weights", "score", "tiny"}  # commands beside the pipeline
 SHARED_SECTIONS = {"seed", "foundation", "corpora", "filter"}  # settings that several stages read
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.

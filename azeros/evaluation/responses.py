@@ -33,12 +33,12 @@ class Response:
 
     def texts(self, field: str) -> list[str]:
         """The list of strings in `field`; raises as `text` does."""
-        texts = self.items(field)
+        texts = self.array(field)
         if not all(isinstance(text, str) for text in texts):
             raise self.error(f"field '{field}' is {texts}, not a list of strings")
         return texts
 
-    def items(self, field: str) -> list[Any]:
+    def array(self, field: str) -> list[Any]:
         """The list in `field`; raises as `text` does."""
         return self._typed(field, list, "a list")
 

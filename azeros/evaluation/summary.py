@@ -84,14 +84,14 @@ def _figures(items: Sequence[Item], scale: float, seed: int) -> dict[str, Any]:
 
 
 def _part(items: Sequence[Item], index: int) -> list[Item]:
-    """The items of one part, with its ratios alone."""
-    return [
-        replace(
-            item,
-            strict=(item.strict[index],),
-            official=item.official and (item.official[index],),
-            expected=item.expected and (item.expected[index],),
-        )
-        for item in items
-        if item.strict[index][1] > 0
-    ]
+    """The items of one part, with its ratios alone, and with fallbacks only where they matter to it."""
+    part = []
+    for item in items:
+        if item.strict[index][1] > 0:
+            strict = (item.strict[index],)
+            official = item.official and (item.official[index],)
+            expected = item.expected and (item.expected[index],)
+            matter = any(ratios != strict for ratios in (official, expected or official))
+            part.append(replace(item, strict=strict, official=official, expected=expected,
+                                fallbacks=item.fallbacks if matter else 0))  # fmt: skip
+    return part

@@ -105,6 +105,9 @@ def test_sd_qa_equals_the_official_script_where_no_vote_ties(
     low, high = aggregates["qa"]["gpt_over_all_items_possible_range"]
     assert low == pytest.approx(every["parts"]["gpt"]["strict"])
     assert low < every["parts"]["gpt"]["official"] < high
+    both = score("voicebench", "sd-qa", tmp_path / "b.jsonl", *weights)
+    fallbacks = {name: part["fallbacks"] for name, part in both["parts"].items()}
+    assert fallbacks == {"panda": 0, "gpt": aggregates["qa"]["ties"]}
 
 
 def test_ifeval_serves_a_doubled_prompt_with_the_last_response(

@@ -11,7 +11,6 @@ from typing import Any
 from azeros.evaluation.responses import Response
 from azeros.evaluation.tally import NOTHING, Item, Ratio
 
-OFFICIAL_MODEL = "gpt-4-0125-preview"  # the paper's rows were judged by gpt-4-turbo
 CATEGORIES = {
     "speech_QA": "speech",
     "speech_dialogue_QA": "speech",
@@ -56,11 +55,11 @@ def result_row(item: Mapping[str, Any], response: str) -> dict[str, Any]:
     return {**{field: item[field] for field in before}, "response": response, "uniq_id": item["uniq_id"]}
 
 
-def judge_request(row: Response, exchanged: bool = False, model: str = OFFICIAL_MODEL) -> dict[str, Any]:
+def judge_request(row: Response, model: str, exchanged: bool = False) -> dict[str, Any]:
     """The body of the chat completion that judges `row`; `exchanged`: the model's answer comes first.
 
     A placeholder within an inserted text is replaced in its turn, as officially. Officially the temperature is 2.0 for
-    a random half of the rows.
+    a random half of the rows, and 1.0 for the others.
 
     Raises:
         BenchmarkError: a field is missing or not a string.
@@ -80,6 +79,11 @@ def judge_request(row: Response, exchanged: bool = False, model: str = OFFICIAL_
         "temperature": 1.0,
         "max_tokens": 1024,
     }
+
+
+def judged(row: Response, completions: Sequence[str]) -> dict[str, Any]:
+    """The row with the judge's answer as the official scorer reads it; an empty one where there is none."""
+    return {**row.fields, "gpt-score": completions[0] if completions else ""}
 
 
 def pass_of(file_name: str) -> str:
@@ -129,7 +133,7 @@ def _item(row: Response, which: str, passes: Sequence[str]) -> Item:
         fields = {"normal": {**common, "win": second > first}, "cir": {**common, "win": first > second}}
     if CATEGORIES[task] != COLUMN:
         return Item(fields, (NOTHING,) * len(passes), (NOTHING,) * len(passes))
-    mark = None if marks is None else float(marks[PASSES.index("normal") if which == "cir" else 1])
+    mark = None if marks is None else float(marks[0 if which == "cir" else 1])
     official = NOTHING if mark is None else (mark, 1.0)
     strict = (_LOWEST, 1.0) if mark is None else (mark, 1.0)
     return Item(

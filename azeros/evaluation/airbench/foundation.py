@@ -21,7 +21,6 @@ COLUMNS = {
     "entity": "Speech_Entity_Reconition",
     "intent": "Speaker_Intent_Classification",
 }
-ALIGNMENT_MODEL = "gpt-3.5-turbo"
 _CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
 _ASK = (
     "Choose the most suitable answer from options A, B, C, and D to respond the question in next line, you may only"
@@ -66,10 +65,10 @@ def result_row(item: Mapping[str, Any], response: str) -> dict[str, Any]:
     }
 
 
-def alignment_request(row: Response, model: str = ALIGNMENT_MODEL) -> dict[str, Any]:
+def alignment_request(row: Response, model: str) -> dict[str, Any]:
     """The chat completion that turns a free answer into a letter; an optional step before scoring.
 
-    Officially the temperature is 2.0 for a random half of the rows.
+    Officially the model is gpt-3.5-turbo, and the temperature 2.0 for a random half of the rows.
 
     Raises:
         BenchmarkError: a field is missing or not a string.

@@ -57,8 +57,8 @@ def score(rows: Sequence[Response], seed: int) -> list[Item]:
 
 
 def _item(row: Response, response: str, rng: random.Random) -> Item:
-    ids = row.items("instruction_id_list")
-    kwargs = row.items("kwargs")
+    ids = row.array("instruction_id_list")
+    kwargs = row.array("kwargs")
     drawn, strict, loose = [], [], []
     try:
         for index, instruction_id in enumerate(ids):

@@ -8,7 +8,6 @@ from typing import Any
 
 from azeros.evaluation.responses import Response
 
-OFFICIAL_MODEL = "gpt-4o-mini"  # the paper's AZeroS rows were judged by another one, gpt-4o
 _SYSTEM = "You are a helpful assistant who tries to help answer the user's question."
 _OPEN = """
 I need your help to evaluate the performance of several models in the speech interaction scenario. The models will receive a speech input from the user, which they need to understand and respond to with a speech output.
@@ -41,7 +40,7 @@ Is the candidate answer correct based on the question and reference answer?\x20
 Please only output a single "Yes" or "No". Do not output anything else."""
 
 
-def request(row: Response, model: str = OFFICIAL_MODEL) -> dict[str, Any]:
+def request(row: Response, model: str) -> dict[str, Any]:
     """The body of the chat completion that judges `row`: against its reference if it has one, else from 1 to 5.
 
     A placeholder within an inserted text is replaced in its turn, as officially.

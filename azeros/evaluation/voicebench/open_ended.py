@@ -24,14 +24,14 @@ def _item(judgements: list[str]) -> Item:
     marks = [_mark_or_nan(judgement) for judgement in judgements]
     kept = [mark if _LOWEST <= mark <= _HIGHEST else _LOWEST for mark in marks]
     num_lost = sum(not _LOWEST <= mark <= _HIGHEST for mark in marks)
-    strict = (_sum_ratio(kept),)
+    strict = (_sum_ratio(kept or [_LOWEST]),)  # without any mark, too
     try:
         marks = [parse_mark(judgement) for judgement in judgements]
     except NotImplementedError as error:
         name = type(error).__name__
         return Item({"error": name}, strict, None, fallbacks=num_lost, error=name)
     fields = {"scores": marks, "mean": sum(marks) / len(marks) if marks else None}
-    return Item(fields, strict, (_sum_ratio(marks),), fallbacks=num_lost)
+    return Item(fields, strict, (_sum_ratio(marks),), fallbacks=num_lost or int(not marks))
 
 
 def _sum_ratio(marks: list[float]) -> Ratio:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import pickle
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,7 +50,7 @@ def _download(url: str) -> bytes:
                 while chunk := reply.read(_CHUNK_BYTES):
                     chunks.append(chunk)
                     advance(len(chunk))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise BenchmarkError(
             f"{url}: cannot be fetched ({error}); give a mirror of the folder with --source"
         ) from error

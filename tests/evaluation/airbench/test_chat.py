@@ -17,7 +17,7 @@ def row(judgement: str, task: str = "speech_QA") -> Any:
 def test_judge_requests_equal_the_official_ones(golden: Path) -> None:
     for case in read_rows(golden / "benchmarks" / "airbench" / "chat_judge_requests.jsonl"):
         expect = case["expect"]
-        request = chat.judge_request(response(**case["input"]))
+        request = chat.judge_request(response(**case["input"]), "gpt-4-0125-preview")
         assert request["messages"] == [{"role": "user", "content": expect["content"]}]
         assert request["temperature"] == expect["temperature_otherwise"]
         assert {name: request[name] for name in ("model", "max_tokens")} == {
@@ -35,11 +35,11 @@ def test_prompts_paths_and_rows_equal_the_official_ones(golden: Path) -> None:
 
 def test_the_second_pass_has_the_answers_exchanged() -> None:
     fields = {"meta_info": "m", "question": "q", "answer_gt": "the reference", "response": "the answer"}
-    content = chat.judge_request(response(**fields), exchanged=True)["messages"][0]["content"]
+    content = chat.judge_request(response(**fields), "m", exchanged=True)["messages"][0]["content"]
     assert "Assistant 1s Answer]\nthe answer\n" in content
     assert "Assistant 2s Answer]\nthe reference\n" in content
     swapped = {**fields, "answer_gt": "the answer", "response": "the reference"}
-    assert content == chat.judge_request(response(**swapped))["messages"][0]["content"]
+    assert content == chat.judge_request(response(**swapped), "m")["messages"][0]["content"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_prompts_paths_and_rows_equal_the_official_ones(golden: Path) -> None:
 def test_alignment_requests_equal_the_official_ones(golden: Path) -> None:
     for case in read_rows(golden / "benchmarks" / "airbench" / "align_requests.jsonl"):
         expect = case["expect"]
-        request = foundation.alignment_request(response(**case["input"]))
+        request = foundation.alignment_request(response(**case["input"]), "gpt-3.5-turbo")
         assert request["messages"][0]["content"] == expect["content"]
         official = expect["openai_args_when_random>=0.5"]
         assert {name: request[name] for name in official} == official

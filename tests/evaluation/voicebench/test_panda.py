@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from azeros.errors import BenchmarkError
-from azeros.evaluation.voicebench.panda import VOCABULARY_FILE, WEIGHTS_FILE, Panda
+from azeros.evaluation.voicebench.panda import CHECKED_DIGEST, VOCABULARY_FILE, WEIGHTS_FILE, Panda
 
 WORDS = ["paris", "lyon", "big", "city", "in", "france", "what", "don", "not", "do", "cls", "sep", "is"]
 
@@ -67,6 +67,10 @@ def test_missing_weights_are_named_with_the_command_that_gets_them(tmp_path: Pat
         (folder / VOCABULARY_FILE).write_bytes((folder / VOCABULARY_FILE).read_bytes()[:40])
     with pytest.raises(BenchmarkError, match=f"run: azeros panda-weights {folder}"):
         Panda.load(folder)
+
+
+def test_the_checked_weights_are_the_golden_ones(golden: Path) -> None:
+    assert Panda.load(golden / "benchmarks" / "tables").digest == CHECKED_DIGEST
 
 
 def test_weights_that_do_not_fit_each_other_are_named() -> None:

@@ -138,4 +138,4 @@ def test_the_command_fetches_both_files_and_keeps_arrays(
     (folder / VECTORIZER).write_bytes(joblib_dump(vectorizer))
     result = run("panda-weights", str(output), "--source", address)
     assert result.exit_code == 0, result.stderr
-    assert Panda.load(output).digest in result.stdout
+    assert f"NOT the weights of 2024-10-30, SHA-256 {Panda.load(output).digest}" in result.stdout
