@@ -3,6 +3,7 @@
 Stages load when they are called: `azeros --help` imports no heavy package.
 """
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -204,6 +205,79 @@ def export(
 
     for name, difference in export_onnx(AZerosModel.from_pretrained(model), output).items():
         typer.echo(f"{output / name}.onnx: largest difference from torch {difference:.1e}")
+
+
+@app.command(epilog="Example: azeros score voicebench openbookqa azeros-openbookqa-test-audio.jsonl")
+def score(
+    benchmark: Annotated[
+        Literal["voicebench", "airbench"], typer.Argument(metavar="BENCHMARK", help="voicebench or airbench.")
+    ],
+    subset: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUBSET", help="A set by its official name; of AIR-Bench, foundation or chat."
+        ),
+    ],
+    responses: Annotated[Path, typer.Argument(metavar="FILE", help="Responses in the official layout.")],
+    items: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write what each row got, a JSON object a line.")
+    ] = None,
+    panda_weights: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For sd-qa: the folder that panda-weights made.")
+    ] = None,
+    exchanged: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For chat: the judge's pass with answers exchanged.")
+    ] = None,
+) -> None:
+    """Score a file of responses as the benchmark's own scripts do, and say how much of it is luck."""
+    from azeros.evaluation.score import score_file
+
+    figures = score_file(
+        benchmark, subset, responses, items=items, panda_weights=panda_weights, exchanged=exchanged
+    )
+    typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
+
+
+@app.command(epilog="Example: azeros judge voicebench azeros-commoneval-test-audio.jsonl judged.jsonl")
+def judge(
+    benchmark: Annotated[
+        Literal["voicebench", "airbench"],
+        typer.Argument(metavar="BENCHMARK", help="voicebench, or airbench for Chat."),
+    ],
+    responses: Annotated[Path, typer.Argument(metavar="FILE", help="Responses in the official layout.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The same rows, judged: for azeros score.")
+    ],
+    ledger: Annotated[
+        Path, typer.Option(metavar="FILE", help="Judgements by what was asked; made if missing.")
+    ] = Path("data/judgements.jsonl"),
+    exchanged: Annotated[
+        bool, typer.Option("--exchanged", help="For Chat: the second pass, with the answers exchanged.")
+    ] = False,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Have the judge of params.yaml judge responses; what the ledger holds is not asked again."""
+    settings = load_params(params).evaluate.judge
+    from azeros.evaluation.judging.files import judge_file
+
+    figures = judge_file(benchmark, responses, output, ledger, settings, exchanged)
+    typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
+
+
+@app.command(epilog="Example: azeros panda-weights data/panda")
+def panda_weights(
+    output: Output,
+    source: Annotated[
+        str | None, typer.Option(metavar="URL", help="A mirror of the official folder: http(s) or file.")
+    ] = None,
+) -> None:
+    """Fetch the weights of SD-QA's PANDA score once, and keep their numbers as plain arrays."""
+    from azeros.evaluation.voicebench import panda_files
+    from azeros.evaluation.voicebench.panda import CHECKED_DIGEST
+
+    panda = panda_files.fetch(output, source or panda_files.OFFICIAL_SOURCE)
+    checked = "the" if panda.digest == CHECKED_DIGEST else "NOT the"
+    typer.echo(f"{output}: {checked} weights of 2024-10-30, SHA-256 {panda.digest}")
 
 
 @tiny.command(epilog="Example: azeros tiny build")

@@ -6,6 +6,8 @@ AzerosError
 ├── AudioError       a recording is missing, unreadable, empty, too short, too long or not finite
 ├── ManifestError    a manifest is missing or malformed, or names what is gone
 ├── ModelError       a model folder is missing, incomplete or does not fit
+├── BenchmarkError   a file of responses, judgements or scoring weights is missing or malformed
+├── JudgeError       the judge's endpoint refuses, fails or costs more than allowed
 └── StageError       a stage cannot start or go on for another reason
 """
 
@@ -32,6 +34,14 @@ class ManifestError(AzerosError):
 
 class ModelError(AzerosError):
     """A model folder is missing, incomplete or does not fit."""
+
+
+class BenchmarkError(AzerosError):
+    """A file of responses, judgements or scoring weights is missing or malformed."""
+
+
+class JudgeError(AzerosError):
+    """The judge's endpoint refuses, fails or costs more than allowed."""
 
 
 class StageError(AzerosError):

@@ -144,6 +144,26 @@ class Instructions(Section):
     emotion: Word
 
 
+class JudgeModels(Section):
+    """Which model judges which benchmark, by the endpoint's names."""
+
+    voicebench: Word
+    airbench: Word
+
+
+class Judge(Section):
+    """The judge of the benchmarks: an OpenAI-compatible endpoint."""
+
+    base_url: Word
+    api_key_variable: Word | None  # environment variable that holds the key; null: the endpoint wants none
+    models: JudgeModels
+    max_concurrency: Count  # calls at a time
+    max_tries: Count  # of a call that fails
+    max_attempts: Count  # at an answer that can be read
+    timeout_s: Seconds  # of one try
+    budget_tokens: Count  # in one run
+
+
 class Evaluate(Section):
     """Settings of the evaluate stage."""
 
@@ -151,6 +171,7 @@ class Evaluate(Section):
     instructions: dict[Word, Instructions]
     max_new_tokens: Count
     batch_size: Count
+    judge: Judge
 
 
 class Package(Section):

@@ -14,7 +14,8 @@ from azeros.params import Params
 from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
-TOOLS = {"chat", "export", "lineage", "release", "tiny"}  # commands beside the pipeline
+# Commands beside the pipeline.
+TOOLS = {"chat", "export", "judge", "lineage", "panda-weights", "release", "score", "tiny"}
 SHARED_SECTIONS = {"seed", "foundation", "corpora", "filter", "release"}  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.

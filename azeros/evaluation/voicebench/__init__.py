@@ -1,0 +1,1 @@
+"""VoiceBench as its own evaluator scores it (github.com/MatthewCYM/VoiceBench, commit 5338154)."""
