@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from azeros.errors import AzerosError
-from azeros.params import Params, load_params
+from azeros.params import Mode, Params, load_params
 from azeros.work import die_with_parent, is_disk_full
 
 _INTERRUPTED = 130  # what shells report after Ctrl-C
@@ -41,6 +41,15 @@ class _Commands(TyperGroup):
             ) from error
 
 
+class _StageAndTools(TyperGroup):
+    """`azeros STAGE TOOL ...` runs a tool; any other word after the stage's is the first of its own arguments."""
+
+    STAGE = "stage"
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else [self.STAGE, *args])
+
+
 def _failure(message: str, exit_code: int = 1) -> typer.Exit:
     typer.echo(f"azeros: {message}", err=True)
     return typer.Exit(exit_code)
@@ -55,10 +64,19 @@ app = typer.Typer(
 )
 tiny = typer.Typer(no_args_is_help=True, help="The tiny world that ships with the package.")
 app.add_typer(tiny, name="tiny")
+sift = typer.Typer(
+    cls=_StageAndTools,
+    no_args_is_help=True,
+    subcommand_metavar="SET MANIFESTS OUTPUT | TOOL ...",
+    context_settings={"ignore_unknown_options": True},  # they may be the stage's
+    epilog="Example: azeros sift tiny_s data/manifests/tiny data/targets/sift_s/tiny_s",
+)
+app.add_typer(sift, name="sift")
 
 ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to make; appears when complete.")]
 Manifests = Annotated[Path, typer.Argument(metavar="MANIFESTS", help="Folder that prepare made.")]
+Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="Cuts, .jsonl or .jsonl.gz.")]
 Models = Annotated[Path, typer.Argument(metavar="MODELS", help="Folder with one model a training stage.")]
 
 
@@ -89,18 +107,47 @@ def prepare(
     stage.run(settings, corpus, output)
 
 
-@app.command(epilog="Example: azeros sift tiny_s data/manifests/tiny data/targets/sift_s/tiny_s")
-def sift(
+@sift.callback()
+def sift_main() -> None:
+    """Have the language model answer each transcript: the targets of training.
+
+    SET is a name in params.yaml, sift.sets; MANIFESTS the folder that prepare
+    made; OUTPUT the folder to make, which appears when complete. Or run a TOOL.
+    """
+
+
+@sift.command(_StageAndTools.STAGE, hidden=True)
+def sift_stage(
     targets: Annotated[str, typer.Argument(metavar="SET", help="A name in params.yaml, sift.sets.")],
     manifests: Manifests,
     output: Output,
     params: ParamsPath = Path("params.yaml"),
 ) -> None:
-    """Have the language model answer each transcript: the targets of training."""
+    """Run the stage."""
     settings = _start_stage(params)
     from azeros.stages import sift as stage
 
     stage.run(settings, targets, manifests, output)
+
+
+@sift.command(
+    epilog="Example: azeros sift render data/manifests/tiny/cuts_test.jsonl.gz --mode sit_sp --language en"
+)
+def render(
+    manifest: Manifest,
+    mode: Annotated[Mode, typer.Option(help="What the language model is shown.")],
+    language: Annotated[
+        str | None, typer.Option(metavar="LANG", help="Of every cut, in place of what the manifest says.")
+    ] = None,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Print the prompt of each cut as a line of JSON; loads no model."""
+    settings = load_params(params)
+    from azeros.sift.prompts import render_manifest
+
+    for prompt in render_manifest(manifest, mode, language, settings.sift):
+        # Bytes: JSON is UTF-8 whatever the locale.
+        typer.echo(f"{json.dumps(vars(prompt), ensure_ascii=False)}\n".encode(), nl=False)
 
 
 @app.command(epilog="Example: azeros train stage1 data/manifests data/targets/sift_s models/stage1")

@@ -9,7 +9,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from azeros.cli import app
+from azeros.cli import _StageAndTools, app
 from azeros.params import Params
 from tests.conftest import ROOT
 
@@ -81,7 +81,10 @@ def test_commands_take_what_dvc_gives_them() -> None:
     for name, stage in pipeline().items():
         program, subcommand, *arguments = str(stage["cmd"]).split()
         assert (program, subcommand) == ("azeros", name)
-        wanted = [param for param in commands[name].params if param.param_type_name == "argument"]
+        command = commands[name]
+        if isinstance(command, _StageAndTools):
+            command = command.commands[command.STAGE]
+        wanted = [param for param in command.params if param.param_type_name == "argument"]
         assert len(arguments) == len(wanted)
 
 

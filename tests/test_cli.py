@@ -123,6 +123,19 @@ def test_every_command_shows_an_example(name: str) -> None:
     assert f"Example: azeros {name} " in run(name, "--help").stdout
 
 
+def test_a_stage_with_tools_is_still_a_stage(tmp_path: Path) -> None:
+    gone = tmp_path / "none.yaml"
+    for arguments in (
+        ("tiny_s", "in", "out", "--params", str(gone)),
+        ("--params", str(gone), "tiny_s", "in", "out"),
+    ):
+        result = small.run("sift", *arguments)
+        assert result.exit_code == 1
+        assert complaint(result.stderr).startswith(f"azeros: {gone}: No such file")
+    assert "SET MANIFESTS OUTPUT | TOOL" in run("sift", "--help").stdout
+    assert "Example: azeros sift render " in run("sift", "render", "--help").stdout
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import json, sys; from typer.testing import CliRunner; from azeros.cli import app\n"

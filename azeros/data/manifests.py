@@ -45,7 +45,7 @@ def read_cuts(path: Path) -> CutSet:
 
 
 class _Lines:
-    """The cuts in a .jsonl.gz file."""
+    """The cuts in a .jsonl or .jsonl.gz file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,8 @@ class _Lines:
 
         number = 0
         try:
-            with gzip.open(self.path, "rt", encoding="utf-8") as stream:
+            opened = gzip.open if self.path.suffix == ".gz" else open
+            with opened(self.path, "rt", encoding="utf-8") as stream:
                 for line in stream:
                     number += 1
                     yield deserialize_item(json.loads(line))

@@ -10,11 +10,12 @@ sit_ssp       x           x            x             x
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azeros.data.manifests import age_group_of
+from azeros.data.manifests import age_group_of, read_cuts, supervision_of
 from azeros.errors import ParamsError
 from azeros.sift.text import normalize
 
@@ -72,6 +73,22 @@ def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Promp
     messages = [{"role": "system", "content": system_message}] if system_message else []
     messages.append({"role": "user", "content": prompt.user_text})
     return Prompt(**{**vars(prompt), "prompt": render_chat(messages) + GENERATION_PROMPT})
+
+
+def render_manifest(manifest: Path, mode: Mode, language: str | None, settings: Sift) -> Iterator[Prompt]:
+    """The prompt of every cut in `manifest`, under the cut's id; `language` replaces what the manifest says.
+
+    Raises:
+        ManifestError: there is no such manifest, a line is not a cut, or a cut not one utterance.
+        ParamsError: as `render`.
+    """
+    from lhotse.utils import fastcopy
+
+    for cut in read_cuts(manifest):
+        supervision = supervision_of(cut)
+        if language is not None:
+            supervision = fastcopy(supervision, language=language)
+        yield replace(render(mode, supervision, settings), id=cut.id)
 
 
 def read_metadata(supervision: SupervisionSegment) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Prompts equal the reference byte for byte in all five modes."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -7,12 +8,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from lhotse import SupervisionSegment
+from lhotse import MonoCut, SupervisionSegment
 
+from azeros.data.manifests import write_cuts
 from azeros.errors import ParamsError
 from azeros.params import Mode, Sift, load_params
 from azeros.sift.prompts import GENERATION_PROMPT, read_metadata, render, render_chat, wrap_metadata
 from tests.conftest import ROOT
+from tests.small import complaint, run
+
+PARAMS = str(ROOT / "params.yaml")
 
 # The reference takes the age "-4" for a young adult's; here it is unknown.
 _MENDED = "utt011"
@@ -67,14 +72,67 @@ def test_metadata_and_parts_equal_the_reference(reference: dict[str, Any]) -> No
 
 def test_rendering_equals_the_reference(reference: dict[str, Any]) -> None:
     rows = {row["id"]: row for row in reference["supervisions"]}
-    for run in reference["runs"]:
-        rendered = [prompt for batch in run.get("batches", []) for prompt in batch]
-        for wanted, text in zip(run.get("rows", []), rendered, strict=True):
-            prompt = render(run["mode"], supervision(rows[wanted["id"]], wanted["language"]), settings())
-            if wanted["id"] == _MENDED and run["mode"] != "sift_s":
+    for made in reference["runs"]:
+        rendered = [prompt for batch in made.get("batches", []) for prompt in batch]
+        for wanted, text in zip(made.get("rows", []), rendered, strict=True):
+            prompt = render(made["mode"], supervision(rows[wanted["id"]], wanted["language"]), settings())
+            if wanted["id"] == _MENDED and made["mode"] != "sift_s":
                 continue
             assert prompt.prompt == text
             assert (prompt.user_text, prompt.instruction) == (wanted["input_text"], wanted["instruction"])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_command_renders_a_manifest_as_the_reference(
+    reference: dict[str, Any], golden: Path, tmp_path: Path, packed: bool
+) -> None:
+    prompts = {
+        (made["set"], made["mode"], row["id"]): prompt
+        for made in reference["runs"]
+        for row, prompt in zip(made.get("rows", []), sum(made.get("batches", []), []), strict=True)
+    }
+    for language in ("zh", "en"):
+        manifest = golden / "sift" / f"{language}.jsonl"
+        if packed:
+            manifest = tmp_path / f"{language}.jsonl.gz"
+            manifest.write_bytes(gzip.compress((golden / "sift" / f"{language}.jsonl").read_bytes()))
+        rows = [row for row in reference["supervisions"] if row["set"] == language]
+        for mode in get_args(Mode):
+            lines = _rendered(manifest, "--mode", mode, "--language", language)
+            assert [line["id"] for line in lines] == [row["id"] for row in rows]
+            for line, row in zip(lines, rows, strict=True):
+                if row["id"] == _MENDED:
+                    continue
+                wanted = row["by_language"][language]
+                assert line.pop("prompt") == prompts[language, mode, row["id"]]
+                assert line == {
+                    "id": row["id"],
+                    "metadata": wanted["metadata"],
+                    "input_text": wanted[mode]["input_text"],
+                    "instruction": wanted[mode]["user_prompt"],
+                    "system_message": wanted[mode]["system_message"],
+                }
+
+
+def test_without_a_language_the_command_takes_that_of_the_cut(tmp_path: Path) -> None:
+    said = SupervisionSegment("said", "a", 0.0, 1.0, text="你好", language="zh")
+    manifest = tmp_path / "cuts.jsonl.gz"
+    write_cuts([MonoCut("cut", 0.0, 1.0, channel=0, supervisions=[said])], manifest)
+    for arguments, instruction in (
+        ((), settings().instructions["zh"]),
+        (("--language", "en"), settings().instructions["en"]),
+    ):
+        (line,) = _rendered(manifest, "--mode", "sit_sp", *arguments)
+        assert (line["id"], line["instruction"]) == ("cut", instruction)
+    failed = run("sift", "render", str(manifest), "--mode", "sit_sp", "--language", "ja", "--params", PARAMS)
+    assert failed.exit_code == 1
+    assert complaint(failed.stderr).startswith("azeros: sift.instructions: cut said has language 'ja'")
+
+
+def _rendered(manifest: Path, *arguments: str) -> list[dict[str, Any]]:
+    result = run("sift", "render", str(manifest), *arguments, "--params", PARAMS)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_chat_equals_the_reference_template(reference: dict[str, Any]) -> None:
