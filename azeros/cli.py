@@ -41,12 +41,13 @@ class _Commands(TyperGroup):
             ) from error
 
 
-class _StageAndTools(TyperGroup):
+class StageAndTools(TyperGroup):
     """`azeros STAGE TOOL ...` runs a tool; any other word after the stage's is the first of its own arguments."""
 
     STAGE = "stage"
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The tool that `args` begin with, or the stage."""
         return super().resolve_command(ctx, args if args[0] in self.commands else [self.STAGE, *args])
 
 
@@ -65,7 +66,7 @@ app = typer.Typer(
 tiny = typer.Typer(no_args_is_help=True, help="The tiny world that ships with the package.")
 app.add_typer(tiny, name="tiny")
 sift = typer.Typer(
-    cls=_StageAndTools,
+    cls=StageAndTools,
     no_args_is_help=True,
     subcommand_metavar="SET MANIFESTS OUTPUT | TOOL ...",
     context_settings={"ignore_unknown_options": True},  # they may be the stage's
@@ -116,7 +117,7 @@ def sift_main() -> None:
     """
 
 
-@sift.command(_StageAndTools.STAGE, hidden=True)
+@sift.command(StageAndTools.STAGE, hidden=True)
 def sift_stage(
     targets: Annotated[str, typer.Argument(metavar="SET", help="A name in params.yaml, sift.sets.")],
     manifests: Manifests,

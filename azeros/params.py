@@ -82,12 +82,42 @@ class SiftSet(Section):
     mode: Mode
 
 
+class LocalBackend(Section):
+    """The language model runs in the stage's own process."""
+
+    kind: Literal["local"]
+    batch_size: Count
+
+
+class OpenAIBackend(Section):
+    """The language model runs behind an OpenAI-compatible server."""
+
+    kind: Literal["openai"]
+    url: Word  # up to and with /v1
+    model: Word  # its name there
+    concurrency: Count  # requests at once
+    timeout_s: Seconds  # of one request
+    num_retries: Annotated[int, Field(ge=0)]
+
+
+Backend = Annotated[LocalBackend | OpenAIBackend, Field(discriminator="kind")]
+
+
+class Unusable(Section):
+    """Responses that are rejected, and counted; each filter can be off."""
+
+    empty: bool
+    max_repeats: Count | None  # of the piece that a response repeats at its end
+    refusals: list[Word]  # how they begin
+
+
 class Sift(Section):
     """Settings of the sift stage."""
 
     sets: dict[Name, SiftSet]
     max_new_tokens: Count
-    batch_size: Count
+    backend: Backend
+    unusable: Unusable
     instructions: dict[Word, Word]  # language -> what the sit_* modes append
     system_message: Word  # of the *_ssp modes
 
@@ -330,10 +360,11 @@ def _explain(document: Any, errors: list[ErrorDetails]) -> str:
             hint = _suggestion(place[-1], siblings)
             return f"unknown key '{field}' (value {value}){hint}; correct or remove it"
         case "union_tag_not_found":
-            return f"'{field}.recipe' is missing; add it, every corpus names its recipe"
+            key = first["ctx"]["discriminator"].strip("'")
+            return f"'{field}.{key}' is missing; add it, the other settings depend on it"
         case "union_tag_invalid":
-            known = first["ctx"]["expected_tags"]
-            return f"'{field}.recipe' is '{first['ctx']['tag']}': no such recipe; write one of {known}"
+            key, known = first["ctx"]["discriminator"].strip("'"), first["ctx"]["expected_tags"]
+            return f"'{field}.{key}' is '{first['ctx']['tag']}': no such {key}; write one of {known}"
         case "missing":
             return f"'{field}' is missing; add it, every setting is written out"
         case "value_error":

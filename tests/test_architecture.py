@@ -9,7 +9,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from azeros.cli import _StageAndTools, app
+from azeros.cli import StageAndTools, app
 from azeros.params import Params
 from tests.conftest import ROOT
 
@@ -82,7 +82,7 @@ def test_commands_take_what_dvc_gives_them() -> None:
         program, subcommand, *arguments = str(stage["cmd"]).split()
         assert (program, subcommand) == ("azeros", name)
         command = commands[name]
-        if isinstance(command, _StageAndTools):
+        if isinstance(command, StageAndTools):
             command = command.commands[command.STAGE]
         wanted = [param for param in command.params if param.param_type_name == "argument"]
         assert len(arguments) == len(wanted)

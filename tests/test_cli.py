@@ -76,7 +76,7 @@ def test_wrong_params_stop_a_stage_before_it_loads(tmp_path: Path) -> None:
     ("update", "line"),
     [
         ({"train.stage1.num_step": 5}, "unknown key 'train.stage1.num_step' (value 5)"),
-        ({"sift.batch_size": "64"}, "'sift.batch_size' is \"64\": input should be a valid integer"),
+        ({"sift.max_new_tokens": "64"}, "'sift.max_new_tokens' is \"64\": input should be a valid integer"),
         ({"evaluate.batch_size": 0}, "'evaluate.batch_size' is 0: input should be greater than"),
         ({"train.stage1.sets": {"tiny": 1.0}}, "train.stage1.sets: no 'tiny' in sift.sets"),
     ],

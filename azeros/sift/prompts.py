@@ -10,6 +10,7 @@ sit_ssp       x           x            x             x
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,33 @@ def read_metadata(supervision: SupervisionSegment) -> dict[str, str]:
         "text": _known(normalize(supervision.text or "")),
     }
     return metadata | ({"language": supervision.language} if supervision.language else {})
+
+
+def has_unreadable_age(supervision: SupervisionSegment) -> bool:
+    """Whether an age is given that is no number, by which it counts as unknown."""
+    custom = supervision.custom or {}
+    age = custom.get("age")
+    return not custom.get("age_group") and _known(age) != UNKNOWN and not _is_number(age)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        int(value)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def hash_template(settings: Sift) -> str:
+    """SHA-256 of all that stands around transcripts and attributes in prompts."""
+    messages = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    parts = [
+        render_chat(messages) + GENERATION_PROMPT,
+        wrap_metadata("text", {key: key for key in ATTRIBUTES}),
+        settings.system_message,
+        *(f"{language} {instruction}" for language, instruction in sorted(settings.instructions.items())),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def wrap_metadata(text: str, metadata: Mapping[str, str]) -> str:

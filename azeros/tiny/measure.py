@@ -79,19 +79,15 @@ def text_accuracy(folder: Path, num_sentences: int, seed: int) -> dict[str, floa
 
 def _answers(folder: Path, prompts: list[str]) -> list[str]:
     from azeros.params import Pretrained
-    from azeros.sift.targets import LocalLLM
+    from azeros.sift.answers import answer_all
+    from azeros.sift.local import LocalLLM
+    from azeros.sift.profile import read_profile
 
-    llm = LocalLLM(Pretrained(path=str(folder), revision=None), max_new_tokens=48)
-    ids = llm.encode(prompts)
-    order = sorted(range(len(ids)), key=lambda index: len(ids[index]))
-    answers: dict[int, str] = {}
-    with track("llm", len(order)) as advance:
-        for start in range(0, len(order), 64):
-            batch = order[start : start + 64]
-            found = llm.answer([ids[index] for index in batch])
-            answers |= zip(batch, (answer.text.strip() for answer in found), strict=True)
-            advance(len(batch))
-    return [answers[index] for index in range(len(ids))]
+    llm = LocalLLM(
+        read_profile(Pretrained(path=str(folder), revision=None)), max_new_tokens=48, batch_size=64
+    )
+    with track("llm", len(prompts)) as advance:
+        return [answer.text.strip() for answer in answer_all(llm, prompts, advance)]
 
 
 def _probe(

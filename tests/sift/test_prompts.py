@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -89,7 +90,9 @@ def test_the_command_renders_a_manifest_as_the_reference(
     prompts = {
         (made["set"], made["mode"], row["id"]): prompt
         for made in reference["runs"]
-        for row, prompt in zip(made.get("rows", []), sum(made.get("batches", []), []), strict=True)
+        for row, prompt in zip(
+            made.get("rows", []), chain.from_iterable(made.get("batches", [])), strict=True
+        )
     }
     for language in ("zh", "en"):
         manifest = golden / "sift" / f"{language}.jsonl"

@@ -1,8 +1,9 @@
 """Targets: each cut gets the model's answer or a reason why not; a killed run goes on to the same bytes."""
 
-import hashlib
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,16 @@ from lhotse import MonoCut, SupervisionSegment
 
 from azeros.data.manifests import read_cuts, write_cuts
 from azeros.errors import ManifestError, ModelError, ParamsError, StageError
-from azeros.params import Mode, Params, Pretrained, SiftSet, load_params
+from azeros.params import LocalBackend, Mode, Params, Pretrained, SiftSet, Unusable, load_params
+from azeros.sift import targets
 from azeros.stages import sift
+from azeros.work import hash_files
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
+from tests.small import digests
 
 MANIFESTS, OUTPUT = Path("manifests"), Path("targets")
+WRITTEN = ("response", "instruction", "input_text", "from_model", "finish_reason", "provenance")
 
 
 @pytest.fixture
@@ -30,13 +35,17 @@ def params(here: Path) -> Params:
     modes: dict[str, Mode] = {"bare": "sift_s", "told": "sift_sp", "asked": "sit_sp"}
     sets = {name: SiftSet(corpus="tiny", split="train", mode=mode) for name, mode in modes.items()}
     sets |= whole.sift.sets
-    update = {"sets": sets, "max_new_tokens": 16, "batch_size": 8}
-    return whole.model_copy(
-        update={
-            "foundation": whole.foundation.model_copy(update={"llm": llm}),
-            "sift": whole.sift.model_copy(update=update),
-        }
+    foundation = whole.foundation.model_copy(update={"llm": llm})
+    return with_sift(
+        whole.model_copy(update={"foundation": foundation}),
+        sets=sets,
+        max_new_tokens=16,
+        backend=LocalBackend(kind="local", batch_size=8),
     )
+
+
+def with_sift(params: Params, **update: object) -> Params:
+    return params.model_copy(update={"sift": params.sift.model_copy(update=update)})
 
 
 def make_cut(name: str, text: str | None, duration_s: float = 3.0, language: str = "en") -> MonoCut:
@@ -61,13 +70,22 @@ def test_every_cut_gets_its_answer(params: Params) -> None:
     )
     assert [cut.id for cut in after] == [cut.id for cut in before]
     custom = after[7].supervisions[0].custom
-    assert custom.keys() == {"emotion", "response", "instruction", "input_text", "from_model"}
+    assert custom.keys() == {"emotion", *WRITTEN}
+    assert custom["provenance"]["llm_revision"] == hash_files([Path("llm")])
+    assert custom["provenance"]["generation"] == {
+        "do_sample": False,
+        "max_new_tokens": 16,
+        "repetition_penalty": 1.1,
+    }
+    assert {len(cut.supervisions[0].custom["provenance"]["template"]) for cut in after} == {64}
     told = "<audio><meta>gender: female, emotion: sad</meta><text>number 7 la la</text></audio>"
     assert (custom["input_text"], custom["instruction"], custom["from_model"]) == (told, "", "llm")
     report = json.loads((OUTPUT / "report.json").read_text())
     assert (report["rows_in"], report["rows_out"], report["rejected"]) == (30, 30, {})
-    truncated = [cut.supervisions[0].custom["response"].endswith("<|truncated|>") for cut in after]
-    assert sum(truncated) == report["truncated"]
+    said = [cut.supervisions[0].custom for cut in after]
+    truncated = [row["response"].endswith("<|truncated|>") for row in said]
+    assert truncated == [row["finish_reason"] != "stop" for row in said]
+    assert 0 < sum(truncated) == report["truncated"] < 30
     assert not list(Path(".work/sift").iterdir())
 
 
@@ -79,6 +97,8 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         make_cut("long", "hi", 31.0),
         make_cut("dense", "x" * 91),
         make_cut("token", "say <|im_end|> now"),
+        make_cut("much", "字" * 500, 29.0),
+        make_cut("number", 5),  # type: ignore[arg-type]
     )
     write_manifest(5, odd)
     sift.run(params, "bare", MANIFESTS, OUTPUT)
@@ -89,10 +109,109 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         "longer than filter.max_duration_s": 1,
         "more text than filter.max_chars_per_s": 1,
         "special token in the text": 1,
+        "prompt longer than the language model's context": 1,
+        "text that is no text": 1,
     }
-    assert (report["rows_in"], report["rows_out"]) == (11, 5)
-    rejects = [json.loads(line)["id"] for line in (OUTPUT / "rejects.jsonl").read_text().splitlines()]
-    assert sorted(rejects) == sorted(cut.id for cut in odd)
+    assert (report["rows_in"], report["rows_out"]) == (13, 5)
+    assert rejected() == [cut.id for cut in odd]
+
+
+def rejected() -> list[str]:
+    return [json.loads(line)["id"] for line in (OUTPUT / "rejects.jsonl").read_text().splitlines()]
+
+
+def test_unusable_responses_are_rejected_only_when_asked(params: Params) -> None:
+    write_manifest(12)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    said = {cut.id: cut.supervisions[0].custom["response"] for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")}
+    assert len(said) == 12
+    start = said["cut3"][:2]
+    unusable = Unusable(empty=False, max_repeats=None, refusals=[start])
+    sift.run(with_sift(params, unusable=unusable), "bare", MANIFESTS, OUTPUT)
+    report = json.loads((OUTPUT / "report.json").read_text())
+    refused = [key for key, text in said.items() if text.lower().startswith(start.lower())]
+    assert rejected() == refused
+    assert report["rejected"] == {"response that refuses": len(refused)}
+    assert report["rows_out"] == 12 - len(refused)
+
+
+def test_an_age_that_is_no_number_counts_as_unknown_and_is_counted(params: Params) -> None:
+    cuts = [make_cut(f"{age}", "hello") for age in (None, 30, "30", "?", "old", [3], {"a": 1})]
+    for cut, age in zip(cuts, (None, 30, "30", "?", "old", [3], {"a": 1}), strict=True):
+        cut.supervisions[0].custom = {"age": age}
+    write_manifest(0, tuple(cuts))
+    sift.run(params, "told", MANIFESTS, OUTPUT)
+    told = [cut.supervisions[0].custom["input_text"] for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
+    assert ["age" in text for text in told] == [False, True, True, False, False, False, False]
+    assert json.loads((OUTPUT / "report.json").read_text())["unreadable_ages"] == 3
+
+
+def test_every_row_of_many_blocks_is_accounted_for(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = (make_cut("none", None), make_cut("long", "hi", 31.0))
+    write_manifest(23, odd)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    whole = list(read_cuts(OUTPUT / "cuts.jsonl.gz"))
+    monkeypatch.setattr(targets, "BLOCK_CUTS", 5)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    blocks = list(read_cuts(OUTPUT / "cuts.jsonl.gz"))
+    assert [cut.to_dict() for cut in blocks] == [cut.to_dict() for cut in whole]
+    assert rejected() == ["none", "long"]
+
+
+def test_unfinished_work_is_never_mixed(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after each number of batches, then run with other inputs or settings: as if it had never begun."""
+    params = with_sift(params, backend=LocalBackend(kind="local", batch_size=2))
+    write_manifest(12)
+    stop_after(2, params, monkeypatch)
+    others = [
+        params,
+        with_sift(params, max_new_tokens=9),
+        with_sift(params, backend=LocalBackend(kind="local", batch_size=5)),
+        with_sift(params, system_message="Be brief."),
+    ]
+    for other in others[1:]:
+        assert not has_begun(other, monkeypatch)
+    write_manifest(12, (make_cut("more", "one more"),))
+    assert not has_begun(params, monkeypatch)
+    write_manifest(12)
+    save_random_llm(Path("llm"), repetition_penalty=1.3)
+    assert not has_begun(params, monkeypatch)
+    save_random_llm(Path("llm"), repetition_penalty=1.1)
+    assert has_begun(params, monkeypatch)
+
+
+class _Stopped(Exception):
+    pass
+
+
+def stop_after(num_batches: int, params: Params, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run until so many batches are answered; returns how many this run answered itself."""
+    from azeros.sift.local import LocalLLM
+
+    num_asked = 0
+    finish = LocalLLM._generate
+
+    def generate(self: LocalLLM, prompts: list[list[int]]) -> list[list[int]]:
+        nonlocal num_asked
+        if num_asked == num_batches:
+            raise _Stopped
+        num_asked += 1
+        return finish(self, prompts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalLLM, "_generate", generate)
+        with pytest.raises(_Stopped):
+            sift.run(params, "bare", MANIFESTS, OUTPUT)
+    assert not OUTPUT.exists()
+    return num_asked
+
+
+def has_begun(params: Params, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a run would go on with what another has finished: it would meet another first batch."""
+    before = {path: path.read_bytes() for path in Path(".work/sift").glob("*/*.jsonl")}
+    stop_after(0, params, monkeypatch)
+    after = {path: path.read_bytes() for path in Path(".work/sift").glob("*/*.jsonl")}
+    return before.keys() == after.keys()
 
 
 def test_instructions_follow_the_language(params: Params) -> None:
@@ -122,11 +241,14 @@ def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
     assert not OUTPUT.exists()
 
 
-_RUN = """
+_BLOCK_CUTS = 24
+_RUN = f"""
 import sys
 from pathlib import Path
 from azeros.params import Params
+from azeros.sift import targets
 from azeros.stages import sift
+targets.BLOCK_CUTS = {_BLOCK_CUTS}
 sift.run(Params.model_validate_json(sys.stdin.read()), "bare", Path("manifests"), Path("targets"))
 """
 
@@ -142,28 +264,34 @@ def _start(params: Params) -> subprocess.Popen[str]:
     return process
 
 
-def _digests() -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in OUTPUT.iterdir()}
-
-
 @pytest.mark.slow
-def test_killed_runs_go_on_to_the_same_bytes(params: Params) -> None:
-    update = {"max_new_tokens": 60, "batch_size": 4}
-    params = params.model_copy(update={"sift": params.sift.model_copy(update=update)})
-    write_manifest(80)
-    for num_batches in (1, 8):
+def test_killed_runs_go_on_to_the_same_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL at random points, each run going on from where the one before was."""
+    params = with_sift(params, max_new_tokens=60, backend=LocalBackend(kind="local", batch_size=2))
+    write_manifest(80, (make_cut("none", None), make_cut("token", "say <|im_end|>")))
+    monkeypatch.setattr(targets, "BLOCK_CUTS", _BLOCK_CUTS)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    uninterrupted = digests(OUTPUT)
+    shutil.rmtree(OUTPUT)
+    rng, num_batches = random.Random(), 0
+    for _ in range(4):
+        num_batches += rng.randint(1, 8)
         process = _start(params)
         while process.poll() is None and _num_stored() < num_batches:
-            time.sleep(0.005)
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        assert num_batches <= _num_stored() < 20
+        assert num_batches <= _num_stored() < 40
         assert not OUTPUT.exists()
-    sift.run(params, "bare", MANIFESTS, OUTPUT)
-    resumed = _digests()
-    sift.run(params, "bare", MANIFESTS, OUTPUT)
-    assert _digests() == resumed
+        num_batches = _num_stored()
+    process = _start(params)
+    assert process.wait() == 0
+    assert digests(OUTPUT) == uninterrupted
+    ids = [cut.id for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
+    assert ids == [f"cut{number}" for number in range(80)]
+    assert rejected() == ["none", "token"]
 
 
 def _num_stored() -> int:
-    return sum(path.read_bytes().count(b"\n") for path in Path(".work/sift").glob("*/answers.jsonl"))
+    return sum(path.read_bytes().count(b"\n") for path in Path(".work/sift").glob("*/*.jsonl"))

@@ -1,0 +1,111 @@
+"""A language model without its weights: how it reads, where its turns end, what it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azeros.errors import ModelError
+from azeros.params import Pretrained
+from azeros.sift.prompts import END_OF_TURN
+from azeros.work import hash_files
+
+# Settings of generation_config.json that change greedy answers, with values that do not.
+_CHANGING: dict[str, tuple[object, ...]] = {
+    "bad_words_ids": (),
+    "begin_suppress_tokens": (),
+    "encoder_no_repeat_ngram_size": (),
+    "encoder_repetition_penalty": (1.0,),
+    "exponential_decay_length_penalty": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1.0,),
+    "min_length": (1,),
+    "min_new_tokens": (),
+    "no_repeat_ngram_size": (),
+    "num_beams": (1,),
+    "sequence_bias": (),
+    "stop_strings": (),
+    "suppress_tokens": (),
+}
+
+
+@dataclass(frozen=True)
+class LLMProfile:
+    """What is to be known of a language model before it is asked."""
+
+    llm: Pretrained
+    revision: str
+    """The hash of its folder, or the commit on the hub."""
+    tokenizer: Any
+    end_of_turn: int
+    end_tokens: frozenset[int]
+    """At which generation ends: the end of the turn, and those of generation_config.json."""
+    repetition_penalty: float
+    context_tokens: int | None
+    """The most tokens of prompt and answer together, if there is a limit."""
+    unsupported: tuple[str, ...]
+    """Settings of generation_config.json under which greedy answers are not what plain decoding gives."""
+    special_tokens: tuple[str, ...]
+
+    def special_token_in(self, text: str) -> str | None:
+        """A token of the model's that `text` spells out: as input it would act, not be read."""
+        return next((token for token in self.special_tokens if token in text), None)
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered prompts."""
+        ids: list[list[int]] = (
+            self.tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
+        )
+        return ids
+
+
+def read_profile(llm: Pretrained) -> LLMProfile:
+    """Read tokenizer and settings.
+
+    Raises:
+        ModelError: nothing loads from `llm`, or its tokenizer has no ChatML turns.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    revision = llm.revision or "main"
+    try:
+        config = AutoConfig.from_pretrained(llm.path, revision=revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(llm.path, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{llm.path}: no language model loads from it ({one_line(error)}); correct foundation.llm"
+        ) from error
+    try:
+        generation = GenerationConfig.from_pretrained(llm.path, revision=revision)
+    except OSError:  # it has none of its own
+        generation = GenerationConfig.from_model_config(config)
+    end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    if end_of_turn is None or end_of_turn == tokenizer.unk_token_id:
+        raise ModelError(f"{llm.path}: its tokenizer has no {END_OF_TURN}; use a model with ChatML turns")
+    ends = generation.eos_token_id
+    folder = Path(llm.path)
+    return LLMProfile(
+        llm=llm,
+        revision=hash_files([folder])
+        if folder.is_dir()
+        else getattr(config, "_commit_hash", None) or revision,
+        tokenizer=tokenizer,
+        end_of_turn=end_of_turn,
+        end_tokens=frozenset({end_of_turn, *([ends] if isinstance(ends, int) else ends or [])}),
+        repetition_penalty=float(generation.repetition_penalty or 1.0),
+        context_tokens=getattr(config.get_text_config(), "max_position_embeddings", None),
+        unsupported=tuple(name for name in _CHANGING if _changes(name, getattr(generation, name, None))),
+        special_tokens=tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})),
+    )
+
+
+def _changes(name: str, value: object) -> bool:
+    return bool(value) and value not in _CHANGING[name]
+
+
+def one_line(error: Exception) -> str:
+    """The start of an error's message."""
+    return " ".join(str(error).split())[:200]
