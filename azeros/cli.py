@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -149,6 +149,71 @@ def render(
     for prompt in render_manifest(manifest, mode, language, settings.sift):
         # Bytes: JSON is UTF-8 whatever the locale.
         typer.echo(f"{json.dumps(vars(prompt), ensure_ascii=False)}\n".encode(), nl=False)
+
+
+@sift.command(
+    epilog="Example: azeros sift preview data/manifests/tiny/cuts_test.jsonl.gz --modes sift_s,sit_sp"
+)
+def preview(
+    manifest: Manifest,
+    modes: Annotated[
+        str, typer.Option(metavar="MODE,...", help="What the language model is shown.")
+    ] = ",".join(get_args(Mode)),
+    num: Annotated[int, typer.Option(min=1, help="How many cuts, from all over the manifest.")] = 5,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Print answers to some cuts in several modes side by side."""
+    settings = load_params(params)
+    chosen: list[Mode] = [mode for mode in get_args(Mode) if mode in modes.split(",")]
+    if len(chosen) < len(modes.split(",")):
+        raise typer.BadParameter(f"'{modes}': give some of {','.join(get_args(Mode))}", param_hint="--modes")
+    from rich.console import Console
+
+    from azeros.progress import track
+    from azeros.sift import preview as tool
+    from azeros.sift.answers import make_backend
+    from azeros.sift.profile import read_profile
+
+    cuts = tool.spread(manifest, num)
+    profile = read_profile(settings.foundation.llm)
+    backend = make_backend(profile, settings.sift)
+    with track("sift preview", len(cuts) * len(chosen)) as advance:
+        rows = tool.preview(cuts, chosen, settings, profile, backend, advance)
+    Console().print(tool.to_table(rows, chosen))
+
+
+@sift.command(epilog="Example: azeros sift doctor --manifest data/manifests/tiny/cuts_test.jsonl.gz")
+def doctor(
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST", help="Cuts to ask about; else built-in sentences.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="How many cuts, from all over the manifest.")] = 32,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Check whether a language model is fit to write targets; exits with 1 if it is not."""
+    settings = load_params(params)
+    from rich.console import Console
+
+    from azeros.data.manifests import supervision_of
+    from azeros.progress import track
+    from azeros.sift import doctor as tool
+    from azeros.sift.answers import make_backend
+    from azeros.sift.preview import spread
+    from azeros.sift.profile import read_profile
+
+    profile = read_profile(settings.foundation.llm)
+    findings = tool.check_files(profile)
+    said = [supervision_of(cut) for cut in spread(manifest, num)] if manifest else tool.sample()
+    if not any(finding.status == "failed" for finding in findings):
+        with track("sift doctor", len(said) * len(tool.MODES)) as advance:
+            backend = make_backend(profile, settings.sift)
+            coverage, more = tool.elicit(said, settings.sift, backend, advance)
+        Console().print(tool.to_table(coverage))
+        findings += more
+    for finding in findings:
+        typer.echo(f"{finding.status:<9}{finding.check}: {finding.message}")
+    if any(finding.status == "failed" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: azeros train stage1 data/manifests data/targets/sift_s models/stage1")

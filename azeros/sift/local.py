@@ -45,6 +45,7 @@ class LocalLLM:
                 f"{profile.llm.path}: generation_config.json sets {', '.join(profile.unsupported)}, which sift does "
                 "not apply; take it out if plain greedy answers will do"
             )
+        self._ends = profile.end_tokens | {profile.end_of_turn}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = _load_model(profile, self.device)
 
@@ -77,9 +78,7 @@ class LocalLLM:
     def _finish(self, text: str, tokens: list[int]) -> Answer:
         if tokens[-1] == self.profile.end_of_turn:
             return Answer.of(text, len(tokens), "stop")
-        return Answer.of(
-            text, len(tokens), "other_end" if tokens[-1] in self.profile.end_tokens else "length"
-        )
+        return Answer.of(text, len(tokens), "other_end" if tokens[-1] in self._ends else "length")
 
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[list[int]]) -> list[list[int]]:
@@ -105,7 +104,7 @@ class LocalLLM:
             for index, token in enumerate(ids[:, 0].tolist()):
                 if active[index]:
                     new[rows[index]].append(token)
-                    active[index] = token not in self.profile.end_tokens
+                    active[index] = token not in self._ends
             if not any(active):
                 break
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)

@@ -42,7 +42,7 @@ class LLMProfile:
     tokenizer: Any
     end_of_turn: int
     end_tokens: frozenset[int]
-    """At which generation ends: the end of the turn, and those of generation_config.json."""
+    """At which generation ends by generation_config.json."""
     repetition_penalty: float
     context_tokens: int | None
     """The most tokens of prompt and answer together, if there is a limit."""
@@ -94,7 +94,7 @@ def read_profile(llm: Pretrained) -> LLMProfile:
         else getattr(config, "_commit_hash", None) or revision,
         tokenizer=tokenizer,
         end_of_turn=end_of_turn,
-        end_tokens=frozenset({end_of_turn, *([ends] if isinstance(ends, int) else ends or [])}),
+        end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
         repetition_penalty=float(generation.repetition_penalty or 1.0),
         context_tokens=getattr(config.get_text_config(), "max_position_embeddings", None),
         unsupported=tuple(name for name in _CHANGING if _changes(name, getattr(generation, name, None))),
