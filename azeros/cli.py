@@ -147,8 +147,9 @@ def render(
     from azeros.sift.prompts import render_manifest
 
     for prompt in render_manifest(manifest, mode, language, settings.sift):
-        # Bytes: JSON is UTF-8 whatever the locale.
-        typer.echo(f"{json.dumps(vars(prompt), ensure_ascii=False)}\n".encode(), nl=False)
+        line = json.dumps(vars(prompt), ensure_ascii=False)
+        # UTF-8 whatever the locale; half a character, which UTF-8 has not, becomes an escape of JSON.
+        typer.echo(line.encode(errors="backslashreplace"))
 
 
 @sift.command(

@@ -93,7 +93,7 @@ class OpenAIBackend(Section):
     """The language model runs behind an OpenAI-compatible server."""
 
     kind: Literal["openai"]
-    url: Word  # up to and with /v1
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")]  # up to and with /v1
     model: Word  # its name there
     concurrency: Count  # requests at once
     timeout_s: Seconds  # of one request

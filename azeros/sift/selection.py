@@ -32,8 +32,8 @@ def select(cut: Cut, mode: Mode, params: Params, profile: LLMProfile) -> Prompt 
     """
     supervision = supervision_of(cut)
     text = supervision.text or ""
-    if not isinstance(text, str):
-        return Rejected(cut.id, "text that is no text", repr(text))
+    if not _is_text(text):
+        return Rejected(cut.id, "text that is no text", ascii(text))
     reason = unfit(cut.duration, text, params.filter, strict=True)
     if reason:
         return Rejected(cut.id, reason, f"{cut.duration:.2f} s, {len(text)} characters")
@@ -48,3 +48,8 @@ def select(cut: Cut, mode: Mode, params: Params, profile: LLMProfile) -> Prompt 
         if len(ids) > room:
             return Rejected(cut.id, "prompt longer than the language model's context", f"{len(ids)} tokens")
     return prompt
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string without halves of characters, which JSON can hold and UTF-8 cannot."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -41,7 +41,7 @@ class TargetMaker:
         self.profile = profile
         self.backend = backend
         self.provenance = {
-            "backend": backend.identity["kind"],
+            "backend": backend.identity,
             "llm_revision": profile.revision,
             "template": hash_template(params.sift),
             "generation": {
@@ -57,7 +57,6 @@ class TargetMaker:
         return {
             "mode": self.mode,
             "filter": self.params.filter,
-            "backend": self.backend.identity,
             "provenance": self.provenance,
             "block": BLOCK_CUTS,
         }

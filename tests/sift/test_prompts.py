@@ -132,6 +132,14 @@ def test_without_a_language_the_command_takes_that_of_the_cut(tmp_path: Path) ->
     assert complaint(failed.stderr).startswith("azeros: sift.instructions: cut said has language 'ja'")
 
 
+def test_half_a_character_is_printed_as_json_can(tmp_path: Path) -> None:
+    said = SupervisionSegment("said", "a", 0.0, 1.0, text="half a \ud83d")
+    cut = MonoCut("cut", 0.0, 1.0, channel=0, supervisions=[said])
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut.to_dict()) + "\n")
+    (line,) = _rendered(tmp_path / "cuts.jsonl", "--mode", "sift_s")
+    assert line["input_text"] == "half a \ud83d"
+
+
 def _rendered(manifest: Path, *arguments: str) -> list[dict[str, Any]]:
     result = run("sift", "render", str(manifest), *arguments, "--params", PARAMS)
     assert result.exit_code == 0, result.stderr

@@ -1,5 +1,6 @@
 """A model behind a server gives the answers that it gives here; what a server does wrong is named, or tried again."""
 
+import errno
 import json
 import os
 import socket
@@ -19,11 +20,12 @@ from lhotse import SupervisionSegment
 from azeros.errors import StageError
 from azeros.params import OpenAIBackend, Pretrained, load_params
 from azeros.sift import served
-from azeros.sift.answers import answer_all
+from azeros.sift.answers import Answer, answer_all
 from azeros.sift.local import LocalLLM
 from azeros.sift.profile import LLMProfile, read_profile
 from azeros.sift.prompts import render
 from azeros.sift.served import ServedLLM
+from azeros.work import is_disk_full
 from tests.conftest import ROOT
 
 PROMPTS = [f"<|im_start|>user\n{'x' * (number % 7)}{number}<|im_end|>\n" for number in range(25)]
@@ -186,6 +188,17 @@ def test_a_server_that_is_not_there_or_does_not_answer(
     server = serve(sleep)
     with pytest.raises(StageError, match=r"no answer \(ReadTimeout"):
         answer_all(connect(profile, server.server_port, timeout_s=0.1), ["a"], lambda num: None)
+
+
+def test_a_full_disk_is_said_as_it_is(profile: LLMProfile, serve: Callable[..., Server]) -> None:
+    server = serve(lambda body: completion("fine"))
+
+    def finished(number: int, answers: list[Answer]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        connect(profile, server.server_port).answer({0: ["a"], 1: ["b"]}, finished)
+    assert is_disk_full(caught.value)
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """Targets: each cut gets the model's answer or a reason why not; a killed run goes on to the same bytes."""
 
+import gzip
 import json
 import os
 import random
@@ -9,13 +10,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lhotse import MonoCut, SupervisionSegment
 
 from azeros.data.manifests import read_cuts, write_cuts
 from azeros.errors import ManifestError, ModelError, ParamsError, StageError
-from azeros.params import LocalBackend, Mode, Params, Pretrained, SiftSet, Unusable, load_params
+from azeros.params import (
+    LocalBackend,
+    Mode,
+    OpenAIBackend,
+    Params,
+    Pretrained,
+    SiftSet,
+    Unusable,
+    load_params,
+)
 from azeros.sift import targets
 from azeros.stages import sift
 from azeros.work import hash_files
@@ -99,8 +110,11 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         make_cut("token", "say <|im_end|> now"),
         make_cut("much", "字" * 500, 29.0),
         make_cut("number", 5),  # type: ignore[arg-type]
+        make_cut("half", "half a \ud83d"),
     )
-    write_manifest(5, odd)
+    write_manifest(5)
+    with gzip.open(MANIFESTS / "cuts_train.jsonl.gz", "at") as stream:
+        stream.writelines(json.dumps(cut.to_dict()) + "\n" for cut in odd)
     sift.run(params, "bare", MANIFESTS, OUTPUT)
     report = json.loads((OUTPUT / "report.json").read_text())
     assert report["rejected"] == {
@@ -110,9 +124,9 @@ def test_rejects_are_counted_and_named(params: Params) -> None:
         "more text than filter.max_chars_per_s": 1,
         "special token in the text": 1,
         "prompt longer than the language model's context": 1,
-        "text that is no text": 1,
+        "text that is no text": 2,
     }
-    assert (report["rows_in"], report["rows_out"]) == (13, 5)
+    assert (report["rows_in"], report["rows_out"]) == (14, 5)
     assert rejected() == [cut.id for cut in odd]
 
 
@@ -239,6 +253,49 @@ def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
     with pytest.raises(ModelError, match="no language model loads"):
         sift.run(params, "bare", MANIFESTS, OUTPUT)
     assert not OUTPUT.exists()
+
+
+def test_a_server_that_fails_leaves_no_output(params: Params) -> None:
+    backend = OpenAIBackend(
+        kind="openai", url="http://127.0.0.1:9/v1", model="m", concurrency=2, timeout_s=1.0, num_retries=0
+    )
+    write_manifest(3)
+    with pytest.raises(StageError, match=r"http://127\.0\.0\.1:9/v1: no answer .*finished rows are kept"):
+        sift.run(with_sift(params, backend=backend), "bare", MANIFESTS, OUTPUT)
+    assert not OUTPUT.exists()
+    assert len(list(Path(".work/sift").glob("*/000000.jsonl"))) == 1
+
+
+def test_a_manifest_that_changes_meanwhile_is_refused(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from azeros.sift.local import LocalLLM
+
+    answer = LocalLLM.answer
+
+    def change(*arguments: Any) -> None:
+        answer(*arguments)
+        write_manifest(3, (make_cut("more", "more"),))
+
+    write_manifest(3)
+    monkeypatch.setattr(LocalLLM, "answer", change)
+    with pytest.raises(StageError, match="changed while it was read"):
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
+    assert not OUTPUT.exists()
+
+
+@pytest.mark.slow
+def test_ten_thousand_in_ten_thousand_accounted_for(params: Params) -> None:
+    MANIFESTS.mkdir()
+    cuts = (make_cut(f"cut{n}", f"Number {n}" if n % 7 else None) for n in range(10_000))
+    write_cuts(cuts, MANIFESTS / "cuts_train.jsonl.gz")
+    params = with_sift(params, max_new_tokens=4, backend=LocalBackend(kind="local", batch_size=256))
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    report = json.loads((OUTPUT / "report.json").read_text())
+    assert (report["rows_in"], report["rows_out"], report["rejected"]) == (10_000, 8571, {"no text": 1429})
+    made = {cut.id: cut.supervisions[0].text for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")}
+    assert made == {f"cut{n}": f"Number {n}" for n in range(10_000) if n % 7}
+    assert rejected() == [f"cut{n}" for n in range(0, 10_000, 7)]
 
 
 _BLOCK_CUTS = 24
