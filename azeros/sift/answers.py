@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from azeros.sift.profile import LLMProfile
 
 TRUNCATED = "<|truncated|>"
+FinishReason = Literal["stop", "length", "other_end"]
+"""It ended its turn, used up its tokens, or ended at a token that is not the turn's."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,10 @@ class Answer:
     text: str
     """Ends in `<|truncated|>` where the model did not end its turn."""
     num_tokens: int
-    finish_reason: Literal["stop", "length", "other_end"]
-    """It ended its turn, used up its tokens, or ended at a token that is not the turn's."""
+    finish_reason: FinishReason
 
     @classmethod
-    def of(cls, text: str, num_tokens: int, finish_reason: Literal["stop", "length", "other_end"]) -> Answer:
+    def of(cls, text: str, num_tokens: int, finish_reason: FinishReason) -> Answer:
         """An answer of generated `text`, marked where it is cut off."""
         return cls(text if finish_reason == "stop" else text + TRUNCATED, num_tokens, finish_reason)
 

@@ -30,7 +30,6 @@ _MARKS = ("<audio>", "</audio>", "<meta>", "</meta>", "<text>", "</text>", TRUNC
 _TURNS = (START_OF_TURN, END_OF_TURN)
 _USER = {"role": "user", "content": "hello"}
 _THOUGHT = "<think>"
-TRANSCRIPT = "transcript"
 # An attribute is told if so many of the answers tell it; answers are cut off too often if so many are.
 _TOLD_SHARE, _MOST_TRUNCATED_SHARE = 0.5, 0.1
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -217,23 +216,23 @@ def elicit(
     asked = [(mode, render(mode, supervision, settings)) for supervision in said for mode in MODES]
     answers = answer_all(backend, [prompt.prompt for _, prompt in asked], advance)
     table: dict[str, dict[Mode, Coverage]] = {}
-    for what in (TRANSCRIPT, *ATTRIBUTES):
+    for what in ("text", *ATTRIBUTES):
         for mode in MODES:
             hits = [
                 _tells(answer.text, what, prompt)
                 for (own, prompt), answer in zip(asked, answers, strict=True)
-                if own == mode and prompt.metadata.get(what, "") != UNKNOWN
+                if own == mode and prompt.metadata[what] != UNKNOWN
             ]
             table.setdefault(what, {})[mode] = Coverage(sum(hits), len(hits))
     return table, [_lengths(answers), _thoughts(answers), _recommend(table)]
 
 
 def _tells(answer: str, what: str, prompt: Prompt) -> bool:
-    if what != TRANSCRIPT:
-        word = re.escape(prompt.metadata[what])
-        return re.search(rf"(?<!\w){word}(?!\w)", answer.lower()) is not None
-    # Short words stand in many answers.
-    words = set(re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]{4,}", prompt.metadata["text"]))
+    held = prompt.metadata[what]
+    if what != "text":
+        return re.search(rf"(?<!\w){re.escape(held)}(?!\w)", answer.lower()) is not None
+    # Short words stand in many answers; Chinese has no spaces between its own.
+    words = set(re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]{4,}", held)) or set(held.split())
     return 2 * sum(word in answer.lower() for word in words) >= len(words)
 
 
@@ -254,10 +253,11 @@ def _recommend(table: Mapping[str, Mapping[Mode, Coverage]]) -> Finding:
     held = [table[attribute] for attribute in ATTRIBUTES if table[attribute]["sift_sp"].total]
     if not held:
         return Finding("warning", "self-elicit", "no attribute is known of these cuts: use sift_s")
-    for mode, method in (("sift_sp", "SIFT"), ("sift_ssp", "SIFT"), ("sit_sp", "SIT"), ("sit_ssp", "SIT")):
-        if min(by_mode[mode].share for by_mode in held) >= _TOLD_SHARE:  # type: ignore[index]
-            how = "unasked" if method == "SIFT" else "when asked, not unasked"
-            return Finding("ok", "self-elicit", f"it tells every attribute {how}: use {method}, mode {mode}")
+    choices: tuple[Mode, ...] = ("sift_sp", "sift_ssp", "sit_sp", "sit_ssp")
+    for mode in choices:
+        if min(by_mode[mode].share for by_mode in held) >= _TOLD_SHARE:
+            advice = "unasked: use SIFT" if mode.startswith("sift") else "when asked, not unasked: use SIT"
+            return Finding("ok", "self-elicit", f"it tells every attribute {advice}, mode {mode}")
     return Finding(
         "warning",
         "self-elicit",

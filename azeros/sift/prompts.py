@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.data.manifests import age_group_of, read_cuts, supervision_of
-from azeros.errors import ParamsError
+from azeros.errors import ManifestError, ParamsError
 from azeros.sift.text import normalize
 
 if TYPE_CHECKING:
@@ -59,8 +59,11 @@ def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Promp
     """The prompt for one utterance.
 
     Raises:
+        ManifestError: the transcript is no text.
         ParamsError: the mode wants an instruction and there is none in the utterance's language.
     """
+    if not isinstance(supervision.text, str | None):
+        raise ManifestError(f"cut {supervision.id}: its text is {supervision.text!r}; write it as a string")
     metadata = read_metadata(supervision)
     system_message = settings.system_message if mode.endswith("_ssp") else ""
     prompt = Prompt(
@@ -80,7 +83,7 @@ def render_manifest(manifest: Path, mode: Mode, language: str | None, settings: 
     """The prompt of every cut in `manifest`, under the cut's id; `language` replaces what the manifest says.
 
     Raises:
-        ManifestError: there is no such manifest, a line is not a cut, or a cut not one utterance.
+        ManifestError: there is no such manifest, a line is not a cut, a cut not one utterance, or a transcript no text.
         ParamsError: as `render`.
     """
     from lhotse.utils import fastcopy

@@ -78,7 +78,7 @@ class ServedLLM:
         wait_s = _FIRST_WAIT_S
         for attempt in range(self.settings.num_retries + 1):
             if attempt:
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+                await asyncio.sleep(wait_s * random.uniform(1.0, 1.5))
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
             try:
                 response = await client.post("completions", json=body)

@@ -41,6 +41,7 @@ class TargetMaker:
         self.profile = profile
         self.backend = backend
         self.provenance = {
+            "mode": mode,
             "backend": backend.identity,
             "llm_revision": profile.revision,
             "template": hash_template(params.sift),
@@ -55,7 +56,6 @@ class TargetMaker:
     def key(self) -> dict[str, Any]:
         """What answers to given cuts depend on."""
         return {
-            "mode": self.mode,
             "filter": self.params.filter,
             "provenance": self.provenance,
             "block": BLOCK_CUTS,

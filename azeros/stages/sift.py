@@ -59,7 +59,7 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
         maker = TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift))
         work = work_dir("sift", {"manifest": digest, "maker": maker.key})
         with track(f"sift {targets}", num_rows) as advance:
-            accounts, shown = _write(maker, manifest, work, draft, advance)
+            accounts, shown = _write(maker, manifest, work, draft, advance, num_rows // _NUM_PREVIEWED)
         if hash_files([manifest]) != digest:
             raise StageError(f"{manifest}: changed while it was read; run the same command again")
         check_rows(manifest, draft / "cuts.jsonl.gz", draft / "rejects.jsonl")
@@ -97,9 +97,14 @@ def _nothing_left(manifest: Path, accounts: Accounts) -> ManifestError:
 
 
 def _write(
-    maker: TargetMaker, manifest: Path, work: Path, draft: Path, advance: Callable[[int], object]
+    maker: TargetMaker,
+    manifest: Path,
+    work: Path,
+    draft: Path,
+    advance: Callable[[int], object],
+    show_every: int,
 ) -> tuple[Accounts, list[Target]]:
-    """Write targets and rejects; returns their counts and the first few targets."""
+    """Write targets and rejects; returns their counts and a few targets from all over the set."""
     accounts = Accounts()
     shown: list[Target] = []
     with (
@@ -112,7 +117,7 @@ def _write(
                 rejects.write(json.dumps(vars(outcome), ensure_ascii=False) + "\n")
                 continue
             write(outcome.cut)
-            if len(shown) < _NUM_PREVIEWED:
+            if len(shown) < _NUM_PREVIEWED and accounts.rows_out > len(shown) * show_every:
                 shown.append(outcome)
     return accounts, shown
 

@@ -127,9 +127,9 @@ def test_what_is_told_is_counted_by_whole_words() -> None:
     said = doctor.sample()
     coverage, _ = doctor.elicit(said, settings(), Model("A female!", "never"), lambda num: None)
     assert {mode: c.told for mode, c in coverage["gender"].items()} == dict.fromkeys(doctor.MODES, 16)
-    assert coverage["transcript"]["sift_s"].told == 0
+    assert coverage["text"]["sift_s"].told == 0
     coverage, _ = doctor.elicit(said, settings(), Model("", "monday"), lambda num: None)
-    assert coverage["transcript"]["sift_s"].told == 8
+    assert coverage["text"]["sift_s"].told == 8
 
 
 def test_answers_that_think_or_never_end_are_found(profile: LLMProfile) -> None:

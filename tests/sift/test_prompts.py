@@ -140,6 +140,16 @@ def test_half_a_character_is_printed_as_json_can(tmp_path: Path) -> None:
     assert line["input_text"] == "half a \ud83d"
 
 
+def test_a_transcript_that_is_no_text_is_named(tmp_path: Path) -> None:
+    cut = MonoCut(
+        "cut", 0.0, 1.0, channel=0, supervisions=[SupervisionSegment("said", "a", 0.0, 1.0, text=5)]
+    )
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut.to_dict()) + "\n")
+    failed = run("sift", "render", str(tmp_path / "cuts.jsonl"), "--mode", "sift_s", "--params", PARAMS)
+    assert failed.exit_code == 1
+    assert complaint(failed.stderr) == "azeros: cut said: its text is 5; write it as a string"
+
+
 def _rendered(manifest: Path, *arguments: str) -> list[dict[str, Any]]:
     result = run("sift", "render", str(manifest), *arguments, "--params", PARAMS)
     assert result.exit_code == 0, result.stderr

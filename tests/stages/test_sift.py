@@ -82,6 +82,7 @@ def test_every_cut_gets_its_answer(params: Params) -> None:
     assert [cut.id for cut in after] == [cut.id for cut in before]
     custom = after[7].supervisions[0].custom
     assert custom.keys() == {"emotion", *WRITTEN}
+    assert custom["provenance"]["mode"] == "sift_sp"
     assert custom["provenance"]["llm_revision"] == hash_files([Path("llm")])
     assert custom["provenance"]["generation"] == {
         "do_sample": False,
