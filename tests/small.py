@@ -12,6 +12,7 @@ from operator import getitem
 from pathlib import Path
 
 import pytest
+from lhotse import MonoCut, SupervisionSegment
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
@@ -40,6 +41,14 @@ def write_params(path: Path, update: Mapping[str, object]) -> Path:
     with path.open("w", encoding="utf-8") as stream:
         YAML(pure=True).dump(document, stream)
     return path
+
+
+def make_cut(name: str, text: str | None, duration_s: float = 3.0, language: str = "en") -> MonoCut:
+    """A cut of one utterance by a sad woman."""
+    said = SupervisionSegment(
+        name, name, 0.0, duration_s, text=text, language=language, gender="female", custom={"emotion": "sad"}
+    )
+    return MonoCut(name, 0.0, duration_s, channel=0, supervisions=[said])
 
 
 def run(*arguments: str) -> Result:

@@ -14,8 +14,7 @@ from azeros.sift.answers import Answer, Finished
 from azeros.sift.profile import LLMProfile, read_profile
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
-from tests.small import run, write_params
-from tests.stages.test_sift import make_cut
+from tests.small import make_cut, run, write_params
 
 TINY = ROOT / "azeros/tiny/weights/llm"
 

@@ -7,8 +7,7 @@ import pytest
 from azeros.data.manifests import write_cuts
 from azeros.errors import ManifestError
 from azeros.sift.preview import spread
-from tests.small import complaint, run, write_params
-from tests.stages.test_sift import make_cut
+from tests.small import complaint, make_cut, run, write_params
 
 
 @pytest.fixture

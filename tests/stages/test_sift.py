@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lhotse import MonoCut, SupervisionSegment
+from lhotse import MonoCut
 
 from azeros.data.manifests import read_cuts, write_cuts
 from azeros.errors import ManifestError, ModelError, ParamsError, StageError
@@ -32,7 +32,7 @@ from azeros.stages import sift
 from azeros.work import hash_files
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
-from tests.small import digests
+from tests.small import digests, make_cut
 
 MANIFESTS, OUTPUT = Path("manifests"), Path("targets")
 WRITTEN = ("response", "instruction", "input_text", "from_model", "finish_reason", "provenance")
@@ -57,13 +57,6 @@ def params(here: Path) -> Params:
 
 def with_sift(params: Params, **update: object) -> Params:
     return params.model_copy(update={"sift": params.sift.model_copy(update=update)})
-
-
-def make_cut(name: str, text: str | None, duration_s: float = 3.0, language: str = "en") -> MonoCut:
-    said = SupervisionSegment(
-        name, name, 0.0, duration_s, text=text, language=language, gender="female", custom={"emotion": "sad"}
-    )
-    return MonoCut(name, 0.0, duration_s, channel=0, supervisions=[said])
 
 
 def write_manifest(num_cuts: int = 30, extra: tuple[MonoCut, ...] = ()) -> None:
