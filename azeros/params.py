@@ -93,11 +93,12 @@ class OpenAIBackend(Section):
     """The language model runs behind an OpenAI-compatible server."""
 
     kind: Literal["openai"]
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]  # up to and with /v1
+    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")]  # up to and with /v1
+    api_key_variable: Word | None  # environment variable that holds the key; null: the server wants none
     model: Word  # its name there
-    concurrency: Count  # requests at once
-    timeout_s: Seconds  # of one request
-    num_retries: Annotated[int, Field(ge=0)]
+    max_concurrency: Count  # requests at a time
+    max_tries: Count  # of a request that fails
+    timeout_s: Seconds  # of one try
 
 
 Backend = Annotated[LocalBackend | OpenAIBackend, Field(discriminator="kind")]

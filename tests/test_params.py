@@ -57,7 +57,11 @@ def test_params_are_frozen() -> None:
         ("recipe: tiny, ", "", ["'corpora.tiny.recipe' is missing"]),
         ("kind: local, ", "", ["'sift.backend.kind' is missing"]),
         ("kind: local", "kind: vllm", ["'sift.backend.kind' is 'vllm': no such kind", "'local', 'openai'"]),
-        ("backend: {kind: local, batch_size: 64}", "backend: {kind: openai, url: host/v1}", ["sift.backend"]),
+        (
+            "backend: {kind: local, batch_size: 64}",
+            "backend: {kind: openai, base_url: host/v1}",
+            ["sift.backend"],
+        ),
         ("empty: false", "empty: 0", ["'sift.unusable.empty' is 0", "boolean"]),
         ("corpus: tiny,", "corpus: tinny,", ["sift.sets.tiny_s.corpus: no 'tinny'", "did you mean 'tiny'"]),
         (r"max_duration_s: [\d.]+", "max_duration_s: .nan", ["filter.max_duration_s", "finite"]),

@@ -19,16 +19,20 @@ from azeros.params import OpenAIBackend
 from azeros.sift.answers import Answer, Finished
 from azeros.sift.profile import LLMProfile, one_line
 
-_KEY_VARIABLE = "OPENAI_API_KEY"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _TRANSIENT = {408, 425, 429}  # and all from 500
 
 
 class ServedLLM:
-    """A language model on a server. Requests run at once, up to `settings.concurrency`."""
+    """A language model on a server. Requests run at once, up to `settings.max_concurrency`."""
 
     def __init__(self, profile: LLMProfile, max_new_tokens: int, settings: OpenAIBackend) -> None:
-        """Connects to nothing yet."""
+        """Connects to nothing yet. Raises StageError if the environment lacks the key."""
+        variable = settings.api_key_variable
+        key = os.environ.get(variable) if variable else None
+        if variable and not key:
+            raise StageError(f"{settings.base_url}: no key in the environment variable {variable}; set it")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.profile = profile
         self.max_new_tokens = max_new_tokens
         self.settings = settings
@@ -36,24 +40,23 @@ class ServedLLM:
     @property
     def identity(self) -> dict[str, Any]:
         """Another server, or another name on it, may be another model."""
-        return {"kind": "openai", "url": self.settings.url, "model": self.settings.model}
+        return {"kind": "openai", "base_url": self.settings.base_url, "model": self.settings.model}
 
     def batches(self, prompts: Sequence[str]) -> list[list[int]]:
         """Each prompt by itself: the server makes batches of its own."""
         return [[index] for index in range(len(prompts))]
 
     def answer(self, batches: Mapping[int, Sequence[str]], finished: Finished) -> None:
-        """Raises StageError when the server refuses a request, or fails it once and in all retries."""
+        """Raises StageError when the server refuses a request, or fails it as often as it is tried."""
         asyncio.run(self._answer(batches, finished))
 
     async def _answer(self, batches: Mapping[int, Sequence[str]], finished: Finished) -> None:
-        free = asyncio.Semaphore(self.settings.concurrency)
-        key = os.environ.get(_KEY_VARIABLE)
+        free = asyncio.Semaphore(self.settings.max_concurrency)
         client = httpx.AsyncClient(
-            base_url=self.settings.url,
+            base_url=self.settings.base_url,
             timeout=self.settings.timeout_s,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx.Limits(max_connections=self.settings.concurrency),
+            headers=self._headers,
+            limits=httpx.Limits(max_connections=self.settings.max_concurrency),
         )
 
         async def answer_one(number: int, prompt: str) -> None:
@@ -76,7 +79,7 @@ class ServedLLM:
             "temperature": 0,
         }
         wait_s = _FIRST_WAIT_S
-        for attempt in range(self.settings.num_retries + 1):
+        for attempt in range(self.settings.max_tries):
             if attempt:
                 await asyncio.sleep(wait_s * random.uniform(1.0, 1.5))
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
@@ -91,7 +94,7 @@ class ServedLLM:
             if response.status_code not in _TRANSIENT and response.status_code < 500:
                 raise self._failure(problem)
             wait_s = max(wait_s, _asked_wait_s(response))
-        raise self._failure(f"{problem}, {self.settings.num_retries + 1} times")
+        raise self._failure(f"{problem}, {self.settings.max_tries} times")
 
     def _read(self, response: httpx.Response) -> Answer:
         try:
@@ -113,7 +116,7 @@ class ServedLLM:
 
     def _failure(self, problem: str) -> StageError:
         return StageError(
-            f"{self.settings.url}: {problem}; start the server or correct sift.backend, then run the same command "
+            f"{self.settings.base_url}: {problem}; start the server or correct sift.backend, then run the same command "
             "again: finished rows are kept"
         )
 

@@ -98,24 +98,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def connect(profile: LLMProfile, port: int, model: str = "m", **more: Any) -> ServedLLM:
-    settings = {"concurrency": 4, "timeout_s": 60.0, "num_retries": 2} | more
-    backend = OpenAIBackend(kind="openai", url=f"http://127.0.0.1:{port}/v1", model=model, **settings)
+    settings = {"api_key_variable": None, "max_concurrency": 4, "timeout_s": 60.0, "max_tries": 3} | more
+    backend = OpenAIBackend(kind="openai", base_url=f"http://127.0.0.1:{port}/v1", model=model, **settings)
     return ServedLLM(profile, 12, backend)
 
 
 def test_what_is_asked_and_what_comes_of_it(
     profile: LLMProfile, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("MY_KEY", "secret")
     ends: dict[str, dict[str, Any]] = {"a": {}, "b": {"finish_reason": "length"}, "c": {"stop_reason": 1}}
     server = serve(lambda body: completion(body["prompt"] * 2, **ends[body["prompt"]]))
-    found = answer_all(connect(profile, server.server_port), ["a", "b", "c"], lambda num: None)
+    found = answer_all(
+        connect(profile, server.server_port, api_key_variable="MY_KEY"), ["a", "b", "c"], lambda num: None
+    )
     assert [answer.text for answer in found] == ["aa", "bb<|truncated|>", "cc<|truncated|>"]
     assert [answer.finish_reason for answer in found] == ["stop", "length", "other_end"]
     assert {answer.num_tokens for answer in found} == {2}
     asked = {"model": "m", "prompt": "a", "max_tokens": 12, "temperature": 0}
     assert asked in server.asked
     assert server.headers[0]["Authorization"] == "Bearer secret"
+    with pytest.raises(StageError, match="no key in the environment variable OTHER_KEY"):
+        connect(profile, server.server_port, api_key_variable="OTHER_KEY")
 
 
 def test_requests_run_at_once_up_to_the_bound(profile: LLMProfile, serve: Callable[..., Server]) -> None:
@@ -125,7 +129,7 @@ def test_requests_run_at_once_up_to_the_bound(profile: LLMProfile, serve: Callab
 
     server = serve(reply)
     prompts = [str(number) for number in range(24)]
-    found = answer_all(connect(profile, server.server_port, concurrency=5), prompts, lambda num: None)
+    found = answer_all(connect(profile, server.server_port, max_concurrency=5), prompts, lambda num: None)
     assert [answer.text for answer in found] == prompts
     assert 1 < server.most_at_once <= 5
 
@@ -166,7 +170,7 @@ def test_lasting_trouble_is_named_and_finished_rows_are_kept(
     words: str,
 ) -> None:
     server = serve(lambda body: completion("fine") if body["prompt"] != "bad" else reply)
-    llm = connect(profile, server.server_port, concurrency=1)
+    llm = connect(profile, server.server_port, max_concurrency=1)
     with pytest.raises(StageError, match=rf"127\.0\.0\.1.*{words}.*correct sift\.backend"):
         answer_all(llm, ["a", "b", "bad", "c"], lambda num: None, tmp_path / "store.jsonl")
     assert sum(body["prompt"] == "bad" for body in server.asked) == num_asked

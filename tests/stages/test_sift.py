@@ -251,7 +251,13 @@ def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
 
 def test_a_server_that_fails_leaves_no_output(params: Params) -> None:
     backend = OpenAIBackend(
-        kind="openai", url="http://127.0.0.1:9/v1", model="m", concurrency=2, timeout_s=1.0, num_retries=0
+        kind="openai",
+        base_url="http://127.0.0.1:9/v1",
+        api_key_variable=None,
+        model="m",
+        max_concurrency=2,
+        max_tries=1,
+        timeout_s=1.0,
     )
     write_manifest(3)
     with pytest.raises(StageError, match=r"http://127\.0\.0\.1:9/v1: no answer .*finished rows are kept"):
