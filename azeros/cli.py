@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from azeros.data import commands as data
 from azeros.errors import AzerosError
 from azeros.params import Params, load_params
 from azeros.work import die_with_parent, is_disk_full
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 tiny = typer.Typer(no_args_is_help=True, help="The tiny world that ships with the package.")
 app.add_typer(tiny, name="tiny")
+app.add_typer(data.app, name="data")
 
 ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to make; appears when complete.")]

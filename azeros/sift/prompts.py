@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from azeros.data.manifests import age_group_of
+from azeros.data.labels import age_group_of
 from azeros.errors import ParamsError
 from azeros.sift.text import normalize
 

@@ -29,7 +29,16 @@ def test_every_column(tmp_path: Path) -> None:
     )
     assert rows(tmp_path) == [
         Utterance(
-            "d-a", "validation", tmp_path / "d/a.wav", "Well, hello", "zh", "Ann", "female", 34, None, "happy"
+            "d-a",
+            "validation",
+            tmp_path / "d/a.wav",
+            "Well, hello",
+            "zh",
+            "Ann",
+            "female",
+            "34",
+            None,
+            "happy",
         ),
         Utterance("b", "test", tmp_path / "b.flac", "bye", "en", age_group="senior"),
     ]
@@ -44,7 +53,7 @@ def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
     first, second = rows(tmp_path / "csv")[0], rows(tmp_path / "jsonl")[0]
     assert isinstance(first, Utterance)
     assert isinstance(second, Utterance)
-    assert (first.id, first.text, first.age) == (second.id, second.text, second.age) == ("a", "hi", 40)
+    assert (first.id, first.text, first.age) == (second.id, second.text, second.age) == ("a", "hi", "40")
 
 
 def test_a_folder_for_each_split(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""catalog.yaml: licence, source, hours in the paper and usual options of each corpus and benchmark."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+
+from azeros.errors import CorpusError
+from azeros.params import Corpus, parse_corpus
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Terms(_Facts):
+    """Under which terms a corpus or benchmark may be used."""
+
+    title: str
+    source: str
+    license: str
+    commercial: Literal["yes", "no", "unclear"]
+    """Whether weights trained on it may be sold."""
+    terms: str
+
+
+class CorpusFacts(Terms):
+    """A corpus that has a recipe."""
+
+    paper_hours: dict[str, float] = {}
+    """Language to hours in the paper's training set; empty where it is not in it."""
+    options: dict[str, Any]
+    """Of the recipe, where nobody says otherwise."""
+
+
+class Catalog(_Facts):
+    """All of catalog.yaml."""
+
+    corpora: dict[str, CorpusFacts]
+    benchmarks: dict[str, Terms]
+
+    def paper_hours(self, recipe: str) -> Mapping[str, float]:
+        """Hours of a recipe's corpus in the paper's training set, by language."""
+        return self.corpora[recipe].paper_hours
+
+    def recipe(self, name: str) -> str:
+        """The recipe that is meant by `name`: AISHELL-1, aishell1 or its unique beginning.
+
+        Raises:
+            CorpusError: there is none.
+        """
+        word = _plain(name)
+        plain = {_plain(recipe): recipe for recipe in self.corpora}
+        begun = [recipe for other, recipe in plain.items() if word and other.startswith(word)]
+        if word in plain or len(begun) == 1:
+            return plain.get(word) or begun[0]
+        close = difflib.get_close_matches(word, plain, n=1)
+        hint = f"did you mean {plain[close[0]]}?" if close else f"there are: {', '.join(self.corpora)}"
+        raise CorpusError(f"no recipe '{name}'; {hint}")
+
+    def corpus(self, recipe: str, path: str, options: Iterable[str]) -> Corpus:
+        """The entry that params.yaml would have for a corpus, from `key=value` options.
+
+        Raises:
+            CorpusError: an option is not written so.
+            ParamsError: an option does not exist, or not with this value.
+        """
+        return parse_corpus(
+            {"recipe": recipe, "path": path, **self.corpora[recipe].options, **_read(options)}
+        )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _read(options: Iterable[str]) -> dict[str, Any]:
+    read = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise CorpusError(f"option '{option}': write key=value")
+        # As it would be written in params.yaml: null, true, [en, ja].
+        read[key] = YAML(typ="safe", pure=True).load(value)
+    return read
+
+
+@cache
+def read_catalog() -> Catalog:
+    """The catalog that ships with the package."""
+    text = (resources.files("azeros.data") / "catalog.yaml").read_text(encoding="utf-8")
+    return Catalog.model_validate(YAML(typ="safe", pure=True).load(text))
