@@ -66,6 +66,14 @@ class FolderCorpus(Section):
     language: Word
 
 
+class CutsCorpus(Section):
+    """lhotse manifests made elsewhere."""
+
+    recipe: Literal["cuts"]
+    path: Path
+    replace_prefix: dict[Word, str]  # beginning of the paths in them -> where that is here
+
+
 class PlainCorpus(Section):
     """A published corpus that leaves nothing to choose."""
 
@@ -148,6 +156,7 @@ class GigaSpeechCorpus(Section):
 Corpus = Annotated[
     TinyCorpus
     | FolderCorpus
+    | CutsCorpus
     | PlainCorpus
     | SplitCorpus
     | IemocapCorpus
@@ -285,6 +294,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     seed: Annotated[int, Field(ge=0)]
+    commercial: bool  # whether the weights are to be sold: then every set's corpus must allow it
     foundation: Foundation
     corpora: dict[Name, Corpus]
     prepare: Prepare

@@ -12,7 +12,7 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soundfile
@@ -30,16 +30,13 @@ _FRAME_SHIFT = SAMPLING_RATE // 100
 MIN_FRAMES = 21
 MIN_SAMPLES = (MIN_FRAMES - 1) * _FRAME_SHIFT + _FRAME_SHIFT // 2
 # How much less sound than announced is a rounding of the container rather than a file cut short.
-_TOLERANCE_S = 0.1
+TOLERANCE_S = 0.1
 # A recording whose loudest tenth of a second stays below -60 dBFS holds no speech.
 _SILENCE_RMS = 1e-3
 _UNRECOGNISED = 1  # libsndfile's error code for a format that it does not know
 # FFmpeg's names of formats that libsndfile reads: what it refuses is damaged, and FFmpeg would guess at it.
 _LIBSNDFILE_FORMATS = {"wav", "flac", "mp3", "ogg", "aiff", "w64", "au", "caf"}
 _LFS_POINTER = b"version https://git-lfs"
-
-# Samples (N, C), their rate in Hz, and how many samples the whole file has.
-_Decoded = tuple[NDArray[np.float32], int, int]
 
 
 class UnusableAudio(AudioError):
@@ -48,6 +45,16 @@ class UnusableAudio(AudioError):
     def __init__(self, name: str, reason: str, remedy: str) -> None:
         super().__init__(f"{name}: {reason}; {remedy}")
         self.reason = reason
+
+
+class Decoded(NamedTuple):
+    """A recording, or a part of it, as it is in the file."""
+
+    samples: NDArray[np.float32]
+    """(N, C)."""
+    sampling_rate: int  # Hz
+    num_samples: int
+    """Of the whole file, by its header."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ def probe_audio(path: Path, start_s: float = 0.0, duration_s: float | None = Non
     Raises:
         UnusableAudio: as `load_audio`; or silent.
     """
-    samples, rate, num_samples = _decode(path, str(path), start_s, duration_s)
+    samples, rate, num_samples = decode(path, start_s, duration_s)
     mono = samples.mean(axis=1)
-    _check_samples(mono, rate, str(path))
+    check_samples(mono, rate, str(path))
     if is_silent(mono, rate):
         raise UnusableAudio(str(path), "silent", "nothing can be heard in it, record it again")
     return AudioInfo(num_samples if duration_s is not None else len(samples), rate, samples.shape[1])
@@ -92,9 +99,9 @@ def load_audio(
         UnusableAudio: missing, unreadable, empty, cut short, not finite (NaN, infinity), too short (0.2 s).
     """
     name = "audio data" if isinstance(source, bytes) else str(source)
-    samples, rate, _ = _decode(source, name, start_s, duration_s)
+    samples, rate, _ = decode(source, start_s, duration_s)
     mono = samples.mean(axis=1)
-    _check_samples(mono, rate, name)
+    check_samples(mono, rate, name)
     return resample(mono, rate)
 
 
@@ -118,7 +125,7 @@ def load_cut(cut: Cut) -> NDArray[np.float32]:
         raise
 
 
-def _check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
+def check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
     """Raise UnusableAudio unless `samples` (N,) at `rate` Hz are enough, and all finite."""
     if not len(samples):
         raise UnusableAudio(name, "empty", "there is no sound in it, record it again or take its row out")
@@ -130,32 +137,37 @@ def _check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
         raise UnusableAudio(name, "too short", f"{held_ms:.0f} ms of sound, give at least {wanted_ms:.0f}")
 
 
-def _decode(source: Path | str | bytes, name: str, start_s: float, duration_s: float | None) -> _Decoded:
-    """Decode a file, or the part of it that is wanted."""
-    if isinstance(source, bytes):
-        if not source:
-            raise UnusableAudio(name, "empty", "send the content of a recording")
-    else:
+def decode(source: Path | str | bytes, start_s: float = 0.0, duration_s: float | None = None) -> Decoded:
+    """Read a recording, or `duration_s` of it from `start_s` on, with the channels and the rate that it has.
+
+    Raises:
+        UnusableAudio: missing, unreadable, empty, or cut short.
+    """
+    name = "audio data" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes):
         _check_file(Path(source))
+    elif not source:
+        raise UnusableAudio(name, "empty", "send the content of a recording")
     try:
-        samples, rate, num_samples = _decode_libsndfile(source, start_s, duration_s)
+        decoded = _decode_libsndfile(source, start_s, duration_s)
     except soundfile.LibsndfileError as error:
         if error.code != _UNRECOGNISED:
             raise _unreadable(name, str(error.error_string)) from error
-        samples, rate, num_samples = _decode_ffmpeg(source, name, start_s, duration_s)
+        decoded = _decode_ffmpeg(source, name, start_s, duration_s)
+    samples, rate, num_samples = decoded
     left = max(num_samples - round(start_s * rate), 0)
     wanted = left if duration_s is None else round(duration_s * rate)
-    if len(samples) and len(samples) < wanted - _TOLERANCE_S * rate:
+    if len(samples) and len(samples) < wanted - TOLERANCE_S * rate:
         held_s, wanted_s = len(samples) / rate, wanted / rate
         raise UnusableAudio(
             name,
             "cut short",
             f"it holds {held_s:.2f} s of {wanted_s:.2f} s, fetch the file again or prepare anew",
         )
-    return samples, rate, num_samples
+    return decoded
 
 
-def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: float | None) -> _Decoded:
+def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: float | None) -> Decoded:
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         start = min(round(start_s * file.samplerate), file.frames)
         available = file.frames - start
@@ -163,12 +175,12 @@ def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: f
         if start:
             file.seek(start)
         samples = file.read(min(wanted, available), dtype="float32", always_2d=True)
-        return samples, file.samplerate, file.frames
+        return Decoded(samples, file.samplerate, file.frames)
 
 
 def _decode_ffmpeg(
     source: Path | str | bytes, name: str, start_s: float, duration_s: float | None
-) -> _Decoded:
+) -> Decoded:
     import av
 
     planes: list[NDArray[np.float32]] = []
@@ -191,7 +203,7 @@ def _decode_ffmpeg(
     samples = np.concatenate(planes, axis=1).T if planes else np.zeros((0, 1), np.float32)
     start = round(start_s * rate)
     stop = None if duration_s is None else start + round(duration_s * rate)
-    return samples[start:stop], rate, round(announced_s * rate) or num_decoded
+    return Decoded(samples[start:stop], rate, round(announced_s * rate) or num_decoded)
 
 
 def _unreadable(name: str, detail: str) -> UnusableAudio:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -65,31 +66,31 @@ class Catalog(_Facts):
         hint = f"did you mean {plain[close[0]]}?" if close else f"there are: {', '.join(self.corpora)}"
         raise CorpusError(f"no recipe '{name}'; {hint}")
 
-    def corpus(self, recipe: str, path: str, options: Iterable[str]) -> Corpus:
-        """The entry that params.yaml would have for a corpus, from `key=value` options.
+    def corpus(
+        self, recipe: str, path: Path, options: Iterable[str], replace_prefix: Iterable[str] = ()
+    ) -> Corpus:
+        """The entry that params.yaml would have for a corpus, from options `key=value` and prefixes `old=new`.
 
         Raises:
-            CorpusError: an option is not written so.
+            CorpusError: one of them is not written so.
             ParamsError: an option does not exist, or not with this value.
         """
-        return parse_corpus(
-            {"recipe": recipe, "path": path, **self.corpora[recipe].options, **_read(options)}
-        )
+        # As it would be written in params.yaml: null, true, [en, ja].
+        given = {key: YAML(typ="safe", pure=True).load(value) for key, value in map(_pair, options)}
+        if prefixes := dict(map(_pair, replace_prefix)):
+            given["replace_prefix"] = prefixes
+        return parse_corpus({"recipe": recipe, "path": str(path), **self.corpora[recipe].options, **given})
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _read(options: Iterable[str]) -> dict[str, Any]:
-    read = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals:
-            raise CorpusError(f"option '{option}': write key=value")
-        # As it would be written in params.yaml: null, true, [en, ja].
-        read[key] = YAML(typ="safe", pure=True).load(value)
-    return read
+def _pair(option: str) -> tuple[str, str]:
+    key, equals, value = option.partition("=")
+    if not (key and equals):
+        raise CorpusError(f"'{option}': write key=value")
+    return key, value
 
 
 @cache

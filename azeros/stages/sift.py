@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azeros.data.licenses import require_commercial
 from azeros.data.manifests import cut_text, cuts_path, read_cuts, supervision_of, unfit, write_cuts
 from azeros.errors import ManifestError, StageError
 from azeros.params import Mode, Params, Pretrained
@@ -45,6 +46,7 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
 
     Raises:
         StageError: no such set in params.
+        CorpusError: the weights are to be sold, and the corpus does not allow it.
         ParamsError: an instruction is missing for a language.
         ManifestError: the manifest is missing or damaged, or none of its rows can be used.
         ModelError: the language model does not load.
@@ -54,6 +56,8 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
             f"params.yaml: no '{targets}' in sift.sets; there are: {', '.join(params.sift.sets)}"
         )
     wanted = params.sift.sets[targets]
+    if params.commercial:
+        require_commercial(params.corpora[wanted.corpus].recipe)
     settings = {"set": wanted, "llm": params.foundation.llm, "filter": params.filter} | {
         "sift": params.sift.model_dump(exclude={"sets"})
     }

@@ -30,13 +30,9 @@ def long_corpus(root: Path) -> Path:
         segment(3, "TEST"),
         {"sid": "x", "subsets": ["{XL}"]},
     ]
-    audio = {
-        "aid": AID,
-        "path": f"audio/podcast/P0001/{AID}.opus",
-        "sample_rate": 16_000,
-        "subsets": ["{XL}"],
-    }
-    write_audio(root / audio["path"], seconds=4, rate=48_000)
+    place = f"audio/podcast/P0001/{AID}.opus"
+    audio = {"aid": AID, "path": place, "sample_rate": 16_000, "subsets": ["{XL}"]}
+    write_audio(root / place, seconds=4, rate=48_000)
     write_text(root / "GigaSpeech.json", json.dumps({"audios": [audio | {"segments": segments}]}))
     return root
 
