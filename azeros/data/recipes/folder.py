@@ -56,11 +56,14 @@ def prepare(corpus: FolderCorpus, seed: int) -> Source:
     if not corpus.path.is_dir():
         raise CorpusError(f"{corpus.path}: no such folder; correct the corpus's path in params.yaml")
     lines = [line for path, split in _find_metadata(corpus.path) for line in _read(path, split)]
-    named = Counter(_audio_path(line) for line in lines)
+    named = {_audio_path(line) for line in lines}
+    num_named_alike = Counter(path.with_suffix("") for path in named if path.name)
     unnamed = [_unnamed(path, corpus.path) for path in _recordings(corpus.path) if path not in named]
-    return Source(
-        len(lines) + len(unnamed), chain(rows_of(lines, lambda line: _utterance(line, corpus)), unnamed)
-    )
+
+    def read(line: _Line) -> Utterance:
+        return _utterance(line, corpus, num_named_alike)
+
+    return Source(len(lines) + len(unnamed), chain(rows_of(lines, read), unnamed))
 
 
 def _unnamed(path: Path, root: Path) -> Reject:
@@ -139,7 +142,7 @@ def _json_rows(stream: Iterator[str]) -> _Rows:
         yield number, ((fields, "") if isinstance(fields, dict) else (None, "not a JSON object"))
 
 
-def _utterance(line: _Line, corpus: FolderCorpus) -> Utterance:
+def _utterance(line: _Line, corpus: FolderCorpus, num_named_alike: Counter[Path]) -> Utterance:
     if line.fields is None:
         raise BadRow(line.name, "malformed row", f"{line.where}: {line.fault}")
     values = {
@@ -151,7 +154,7 @@ def _utterance(line: _Line, corpus: FolderCorpus) -> Utterance:
         )
     audio = _audio_path(line)
     return Utterance(
-        id=_id(audio, corpus.path),
+        id=_id(audio, corpus.path, with_suffix=num_named_alike[audio.with_suffix("")] > 1),
         split=_split(line),
         audio=audio,
         text=values["text"],
@@ -185,12 +188,12 @@ def _recordings(root: Path) -> list[Path]:
     )
 
 
-def _id(audio: Path, root: Path) -> str:
-    """The path under the corpus, without suffix and without slashes, which tar shards cannot hold."""
-    inside = (
-        audio.relative_to(os.path.normpath(root)) if audio.is_relative_to(os.path.normpath(root)) else audio
-    )
-    return "-".join(part for part in inside.with_suffix("").parts if part != inside.anchor)
+def _id(audio: Path, root: Path, with_suffix: bool) -> str:
+    """The path under the corpus without slashes, which tar shards cannot hold, and mostly without its suffix."""
+    root = Path(os.path.normpath(root))
+    inside = audio.relative_to(root) if audio.is_relative_to(root) else audio
+    stem = "-".join(part for part in inside.with_suffix("").parts if part != inside.anchor)
+    return f"{stem}-{audio.suffix.removeprefix('.')}" if with_suffix else stem
 
 
 def _split(line: _Line) -> str:
