@@ -123,6 +123,11 @@ def test_every_command_shows_an_example(name: str) -> None:
     assert f"Example: azeros {name} " in run(name, "--help").stdout
 
 
+@pytest.mark.parametrize("name", ["prepare", "check", "licenses", "card"])
+def test_every_data_command_shows_an_example(name: str) -> None:
+    assert f"Example: azeros data {name} " in run("data", name, "--help").stdout
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import json, sys; from typer.testing import CliRunner; from azeros.cli import app\n"

@@ -95,14 +95,30 @@ def licenses(
     ] = None,
 ) -> None:
     """Print the licence of every corpus and benchmark, or what weights trained on a mix may be used for."""
+    from azeros.data.card import recipes_of_mix
     from azeros.data.catalog import read_catalog
-    from azeros.data.licenses import recipes_of_mix, to_table, verdict
+    from azeros.data.licenses import to_table, verdict
     from azeros.params import load_params
 
     catalog = read_catalog()
     if params is None:
-        typer.echo(to_table([*catalog.corpora.items(), *catalog.benchmarks.items()]))
+        typer.echo(to_table([*catalog.corpora.values(), *catalog.benchmarks.values()]))
         return
     recipes = recipes_of_mix(load_params(params))
-    typer.echo(to_table([(recipe, catalog.corpora[recipe]) for recipe in recipes]))
+    typer.echo(to_table([catalog.corpora[recipe] for recipe in recipes]))
     typer.echo(f"Weights trained on this mix: {verdict(recipes)}")
+
+
+@app.command(epilog="Example: azeros data card data/manifests reports/data.md")
+def card(
+    manifests: Annotated[
+        Path, typer.Argument(metavar="MANIFESTS", help="Folder with one folder a corpus, as prepare made it.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The page to write, its plots beside it.")],
+    params: Annotated[Path, typer.Option(metavar="PATH", help="The settings file.")] = Path("params.yaml"),
+) -> None:
+    """Write a page about the prepared corpora and the mixes that training draws from them."""
+    from azeros.data.card import write_card
+    from azeros.params import load_params
+
+    write_card(load_params(params), manifests, output)

@@ -6,14 +6,6 @@ from collections.abc import Iterable
 
 from azeros.data.catalog import Terms, read_catalog
 from azeros.errors import CorpusError
-from azeros.params import Params
-
-
-def recipes_of_mix(params: Params) -> list[str]:
-    """The recipes of the corpora that the training stages draw from, each once."""
-    stages = (params.train.stage1, params.train.stage2)
-    sets = [params.sift.sets[name] for stage in stages for name in stage.sets]
-    return list(dict.fromkeys(params.corpora[targets.corpus].recipe for targets in sets))
 
 
 def verdict(recipes: Iterable[str]) -> str:
@@ -39,8 +31,8 @@ def require_commercial(recipe: str) -> None:
         )
 
 
-def to_table(entries: Iterable[tuple[str, Terms]]) -> str:
+def to_table(entries: Iterable[Terms]) -> str:
     """A table in Markdown, one row an entry."""
     lines = ["| corpus | licence | commercial use | terms | source |", "| --- | --- | --- | --- | --- |"]
-    lines += [f"| {t.title} | {t.license} | {t.commercial} | {t.terms} | {t.source} |" for _, t in entries]
+    lines += [f"| {t.title} | {t.license} | {t.commercial} | {t.terms} | {t.source} |" for t in entries]
     return "\n".join(lines) + "\n"

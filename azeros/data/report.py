@@ -114,11 +114,11 @@ class Report:
             ]
             if key == "language" and self.paper_hours:
                 header.append("hours in the paper")
-                rows = [[*row, f"{self.paper_hours.get(row[0], 0):g}"] for row in rows]
-            parts.append(_table(header, rows))
+                rows = [[*row, _shown(self.paper_hours.get(row[0]))] for row in rows]
+            parts.append(table(header, rows))
         lengths = ((label, self.durations[place]) for place, label in enumerate(_duration_labels()))
-        parts.append(_table(["seconds", "utterances"], lengths))
-        parts.append(_table(["rejected", "rows"], self.rejected.most_common() or [["none", 0]]))
+        parts.append(table(["seconds", "utterances"], lengths))
+        parts.append(table(["rejected", "rows"], self.rejected.most_common() or [["none", 0]]))
         return "\n".join(parts)
 
     def summary(self) -> str:
@@ -128,11 +128,16 @@ class Report:
         return f"{self.rows_out} of {self.rows_in} rows, {self.hours:.2f} h ({', '.join(parts)}){rejects}"
 
 
+def _shown(hours: float | None) -> str:
+    return "" if hours is None else f"{hours:g}"
+
+
 def _duration_labels() -> list[str]:
     ends = [f"up to {end}" for end in _DURATIONS_S]
     return [*ends, f"over {_DURATIONS_S[-1]}"]
 
 
-def _table(header: list[str], rows: Iterable[Iterable[object]]) -> str:
+def table(header: list[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown, all columns but the first to the right."""
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *([str(cell) for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

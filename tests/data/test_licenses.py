@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 
 import azeros.data.recipes
+from azeros.data.card import recipes_of_mix
 from azeros.data.catalog import read_catalog
-from azeros.data.licenses import recipes_of_mix, require_commercial, verdict
+from azeros.data.licenses import require_commercial, verdict
 from azeros.errors import CorpusError
 from azeros.params import Corpus, load_params
 from tests.conftest import ROOT
