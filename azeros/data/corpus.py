@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ import soundfile
 
 from azeros.data.audio import SAMPLING_RATE, AudioInfo, UnusableAudio, probe_audio
 from azeros.data.catalog import read_catalog
+from azeros.data.journal import Finding, Journal
 from azeros.data.labels import age_group_of
 from azeros.data.manifests import cuts_path, open_cuts
 from azeros.data.parallel import map_in_order
@@ -35,6 +36,7 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
 
     It gets cuts_{train,validation,test}.jsonl.gz; audio/ with what the recipe synthesised; report.json and
     report.md with rows in, rows out, rejects by reason and hours; rejects.jsonl naming each rejected row.
+    A killed run goes on after the recordings that it has decoded.
 
     Args:
         name: what progress and errors call the corpus.
@@ -48,43 +50,68 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
     """
     source = open_corpus(corpus, seed)
     report = Report(name, read_catalog().paper_hours(corpus.recipe))
-    with stage_output(output) as draft:
+    work = work_dir("prepare", {"corpus": corpus, "seed": seed})
+    with stage_output(output) as draft, Journal(work / "decoded.jsonl") as journal:
         with (
             track(f"prepare {name}", source.num_rows) as advance,
             _writer(draft, output, report) as write,
         ):
-            seen: set[str] = set()
-            rows = (_refuse_repeated(row, seen) for row in source.rows)
-            for row, checked in map_in_order(lambda row: (row, _check(row, draft)), rows):
-                write(row, checked)
+            for row, finding in _findings(source.rows, draft, journal):
+                write(row, finding)
                 advance(1)
-        _check_share(report, draft, max_rejected_share)
+        _check_share(report, draft, work, max_rejected_share)
         write_json(draft / "report.json", report.to_dict())
         (draft / "report.md").write_text(report.to_markdown(), encoding="utf-8")
     return report
 
 
-def _refuse_repeated(row: Row, seen: set[str]) -> Row:
-    if isinstance(row, Reject) or row.id not in seen:
-        seen.add(row.id)
-        return row
-    return Reject(
-        row.id, "duplicate id", f"{_place(row)}: an earlier row has the same id; each recording needs one row"
-    )
+def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Iterator[tuple[Row, Finding]]:
+    """Each row with what its recording holds, or why the row is of no use; decoded unless the journal knows."""
+    seen: set[str] = set()
+
+    def recalled() -> Iterator[tuple[Row, Finding | None]]:
+        for row in rows:
+            finding: Finding | None = row if isinstance(row, Reject) else _refuse(row, seen)
+            if finding is None and isinstance(row, Utterance) and isinstance(row.audio, Path):
+                finding = journal.recall(row)
+            yield row, finding
+
+    def decoded(item: tuple[Row, Finding | None]) -> tuple[Row, Finding, bool]:
+        row, finding = item
+        if finding is None and isinstance(row, Utterance):
+            return row, _probe(row, draft), isinstance(row.audio, Path)
+        assert finding is not None
+        return row, finding, False
+
+    for row, finding, is_new in map_in_order(decoded, recalled()):
+        if is_new and isinstance(row, Utterance):
+            journal.note(row, finding)
+        yield row, finding
 
 
-def _place(row: Utterance) -> str:
-    return str(row.audio) if isinstance(row.audio, Path) else row.id
+def _refuse(row: Utterance, seen: set[str]) -> Reject | None:
+    """Why a row is of no use whatever its recording holds."""
+    place = row.audio if isinstance(row.audio, Path) else row.id
+    if row.id in seen:
+        return Reject(
+            row.id, "duplicate id", f"{place}: an earlier row has the same id; each recording needs one row"
+        )
+    seen.add(row.id)
+    if row.split not in SPLITS:
+        return Reject(row.id, "unknown split", f"split is {row.split!r}, not one of {', '.join(SPLITS)}")
+    if row.text is not None and not row.text.strip():
+        return Reject(row.id, "no text", f"{place}: the transcript is empty; write what is said")
+    return None
 
 
 @contextmanager
-def _writer(draft: Path, output: Path, report: Report) -> Iterator[Callable[[Row, AudioInfo | Reject], None]]:
+def _writer(draft: Path, output: Path, report: Report) -> Iterator[Callable[[Row, Finding], None]]:
     """Yield a function that appends a checked row to its split's manifest or to the rejects."""
     with ExitStack() as stack:
         cuts = {split: stack.enter_context(open_cuts(cuts_path(draft, split))) for split in SPLITS}
         rejects = stack.enter_context((draft / "rejects.jsonl").open("w", encoding="utf-8"))
 
-        def write(row: Row, checked: AudioInfo | Reject) -> None:
+        def write(row: Row, checked: Finding) -> None:
             if isinstance(row, Utterance) and isinstance(checked, AudioInfo):
                 cut = _cut(row, checked, output)
                 cuts[row.split](cut)
@@ -96,14 +123,8 @@ def _writer(draft: Path, output: Path, report: Report) -> Iterator[Callable[[Row
         yield write
 
 
-def _check(row: Row, draft: Path) -> AudioInfo | Reject:
-    """What the recording holds, or why the row is of no use. Samples are stored first."""
-    if isinstance(row, Reject):
-        return row
-    if row.split not in SPLITS:
-        return Reject(row.id, "unknown split", f"split is {row.split!r}, not one of {', '.join(SPLITS)}")
-    if row.text is not None and not row.text.strip():
-        return Reject(row.id, "no text", f"{_place(row)}: the transcript is empty; write what is said")
+def _probe(row: Utterance, draft: Path) -> Finding:
+    """What the recording holds, or why it is of no use. Samples are stored first."""
     try:
         return probe_audio(_store(row, draft), row.start_s, row.duration_s)
     except UnusableAudio as error:
@@ -180,13 +201,13 @@ def _portable(path: Path) -> str:
     return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
 
 
-def _check_share(report: Report, draft: Path, allowed: float) -> None:
+def _check_share(report: Report, draft: Path, work: Path, allowed: float) -> None:
     if report.rows_out and report.num_faults <= allowed * report.rows_in:
         return
     if not report.rows_in:
         raise CorpusError(f"corpus {report.name}: no rows in it; add recordings to its metadata")
     # The draft goes, so the list of what to mend is kept beside it.
-    kept = work_dir("prepare", report.name) / "rejects.jsonl"
+    kept = work / "rejects.jsonl"
     kept.write_bytes((draft / "rejects.jsonl").read_bytes())
     with kept.open(encoding="utf-8") as stream:
         first = json.loads(stream.readline())["detail"]

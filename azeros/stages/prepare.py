@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 def run(params: Params, corpus: str, output: Path) -> None:
     """Make the manifests of `corpus`, a name in params.corpora, in the folder `output`.
 
-    A killed run starts over: nothing here takes longer than making or decoding the sound once.
-
     Raises:
         StageError: no such corpus in params.
         CorpusError: the corpus is missing or badly laid out, or too large a share of its rows is unusable.

@@ -34,7 +34,8 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     """
     index = find(corpus.path, "index/short_wav", "data/index/short_wav")
     folders = {name: find_optional(index, name) for name in _OFFICIAL_SPLITS}
-    recordings = find(index.parent.parent, "WAVE/C0", "short_wav/short_wav/WAVE/C0").parent.parent
+    # Unpacking puts the folder short_wav into data/short_wav as often as not.
+    recordings = find(corpus.path, "WAVE/C0", "data/short_wav/short_wav/WAVE/C0").parent.parent
     splits = splits_on_disk(corpus.splits, folders)
     about = _read_information(find_optional(index.parent, "total_information/Information_Index.txt"))
     items = []
