@@ -24,7 +24,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     genders = _read_genders(find_optional(corpus.path, "resource_aishell/speaker.info", "speaker.info"))
     folder = find(corpus.path, "data_aishell/wav", "wav")
     folders = {name: find_optional(folder, name) for name in _OFFICIAL_SPLITS}
-    splits = splits_on_disk(corpus.splits, folders)
+    splits = splits_on_disk(folder, corpus.splits, folders)
     recordings = [
         (official, path)
         for official, split in folders.items()

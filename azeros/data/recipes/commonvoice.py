@@ -39,8 +39,9 @@ def prepare(corpus: CommonVoiceCorpus, seed: int) -> Source:
 
 
 def _tables(folder: Path, corpus: CommonVoiceCorpus) -> Iterator[tuple[Path, str]]:
-    files = {name: find_optional(folder, f"{name}.tsv") for name in _OFFICIAL_SPLITS}
-    for official, path in splits_on_disk(corpus.splits, files).items():
+    files = {name: folder / f"{name}.tsv" for name in _OFFICIAL_SPLITS}
+    there = {name: path if path.is_file() else None for name, path in files.items()}
+    for official, path in splits_on_disk(folder, corpus.splits, there).items():
         yield path, SPLITS[official]
 
 

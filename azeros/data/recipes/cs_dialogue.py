@@ -36,7 +36,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     folders = {name: find_optional(index, name) for name in _OFFICIAL_SPLITS}
     # Unpacking puts the folder short_wav into data/short_wav as often as not.
     recordings = find(corpus.path, "WAVE/C0", "data/short_wav/short_wav/WAVE/C0").parent.parent
-    splits = splits_on_disk(corpus.splits, folders)
+    splits = splits_on_disk(index, corpus.splits, folders)
     about = _read_information(find_optional(index.parent, "total_information/Information_Index.txt"))
     items = []
     for official, folder in splits.items():
@@ -60,7 +60,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
             id=name,
             split=SPLITS[official],
             audio=audio,
-            text=" ".join(_MARKUP.sub(" ", text).split()),
+            text=" ".join(_MARKUP.sub("", text).split()),
             language=_LANGUAGES[tag[1]] if tag else "zh",
             speaker=name.partition("_S")[0],
             gender=gender_of(facts["Gender"]),

@@ -151,7 +151,7 @@ def missing_audio(id: str, path: Path) -> BadRow:
     return BadRow(id, "audio missing", f"{path}: named in the metadata, but there is no such file")
 
 
-def splits_on_disk(wanted: Sequence[str], files: Mapping[str, Path | None]) -> dict[str, Path]:
+def splits_on_disk(root: Path, wanted: Sequence[str], files: Mapping[str, Path | None]) -> dict[str, Path]:
     """The files of a corpus's own splits that are of the `wanted` ones; says which are not there.
 
     Raises:
@@ -161,8 +161,8 @@ def splits_on_disk(wanted: Sequence[str], files: Mapping[str, Path | None]) -> d
     there = {name: path for name, path in asked.items() if path is not None}
     if not there:
         raise CorpusError(
-            f"no {' or '.join(asked)} split of the corpus is there; unpack it, or correct splits"
+            f"{root}: no {' or '.join(asked)} split in it; unpack the corpus, or correct splits"
         )
     if absent := asked.keys() - there.keys():
-        logger.warning("no %s split of the corpus is there", " and no ".join(sorted(absent)))
+        logger.warning("%s: no %s split in it", root, " and no ".join(sorted(absent)))
     return there

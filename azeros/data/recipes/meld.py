@@ -25,22 +25,10 @@ _QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": 
 _STAGE_DIRECTION = re.compile(r"\([^)]*(\)|$)|\[[^\]]*(\]|$)")
 _GROUP = re.compile(r"all|both|.* and .*|.*/.*", re.IGNORECASE)
 # The data do not say: six main characters, and guests who speak often. All others have no gender.
-_WOMEN = {
-    "monica",
-    "rachel",
-    "phoebe",
-    "janice",
-    "carol",
-    "emily",
-    "mona",
-    "joanna",
-    "julie",
-    "elizabeth",
-    "susan",
-}
-_MEN = {"chandler", "joey", "ross", "tag", "doug", "richard", "pete", "mark", "danny", "paul", "eric", "earl"}
-_WOMEN |= {"phoebe sr"}
-_MEN |= {"dr. green"}
+_WOMEN = {"monica", "rachel", "phoebe", "phoebe sr", "janice", "carol", "emily", "mona", "joanna"}
+_WOMEN |= {"julie", "elizabeth", "susan"}
+_MEN = {"chandler", "joey", "ross", "tag", "doug", "richard", "pete", "mark", "danny", "paul", "eric"}
+_MEN |= {"earl", "dr. green"}
 _TITLES = {"mr.": "male", "mrs.": "female", "ms.": "female", "miss": "female"}
 
 
@@ -52,7 +40,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     """
     clips = _find_clips(corpus.path)
     files = {name: find_optional(corpus.path, f"{name}_sent_emo.csv") for name in _OFFICIAL_SPLITS}
-    splits = splits_on_disk(corpus.splits, files)
+    splits = splits_on_disk(corpus.path, corpus.splits, files)
     tables = [(official, row) for official, path in splits.items() for row in _read_csv(path)]
     named = {
         (official, f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}")

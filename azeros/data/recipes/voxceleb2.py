@@ -11,7 +11,6 @@ from pathlib import Path
 from azeros.data.labels import gender_of
 from azeros.data.recipes import Row, Source, Utterance
 from azeros.data.recipes.layout import (
-    SPLITS,
     TableRow,
     find,
     find_optional,
@@ -40,7 +39,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
         split: find_optional(corpus.path, *(f"{official}/{name}" for name in _CONTAINERS))
         for split, official in _TRAINED.items()
     }
-    return Source(None, _rows(splits_on_disk(corpus.splits, folders), genders))
+    return Source(None, _rows(splits_on_disk(corpus.path, corpus.splits, folders), genders))
 
 
 def _rows(folders: dict[str, Path], genders: dict[str, str | None]) -> Iterator[Row]:
@@ -52,7 +51,7 @@ def _rows(folders: dict[str, Path], genders: dict[str, str | None]) -> Iterator[
                     yield Utterance(
                         # The clips of every video are numbered from one.
                         id=f"{speaker.name}-{path.parent.name}-{path.stem}",
-                        split=SPLITS[split],
+                        split=split,
                         audio=path,
                         text=None,
                         language=None,

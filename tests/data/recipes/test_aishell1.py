@@ -58,4 +58,4 @@ def test_archives_that_are_not_unpacked(tmp_path: Path) -> None:
     root = tmp_path / "aishell"
     write_text(root / "data_aishell/transcript/aishell_transcript_v0.8.txt", TRANSCRIPTS)
     write_text(root / "data_aishell/wav/S0002.tar.gz", "")
-    assert "no train or dev or test split of the corpus is there; unpack it" in refusal("aishell", root)
+    assert "wav: no train or dev or test split in it; unpack the corpus" in refusal("aishell", root)

@@ -13,7 +13,7 @@ INFORMATION = (
 )
 TEXTS = {
     2: "<CN> 嗨。",
-    4: "<MIX> 嗯，我是 Luna ，<FIL/> 你现在。",
+    4: "<MIX> 嗯，我是 Luna ，<FIL/>你现在。",
     5: "<EN> Yeah, <SPK/>sure.",
     6: "<CN> <NON/>",
     7: "<CN> 走了。",
@@ -37,7 +37,7 @@ def corpus(root: Path, recordings: str) -> Path:
 def test_tags_and_faults(tmp_path: Path, recordings: str) -> None:
     prepared = prepare("cs_dialogue", corpus(tmp_path / "CS-Dialogue", recordings))
     assert facts(prepared.train[f"{NAME}_4"]) == {
-        "text": "嗯，我是 Luna ， 你现在。",
+        "text": "嗯，我是 Luna ，你现在。",
         "language": "zh",
         "speaker": "ZH-CN_U0001",
         "gender": "female",
