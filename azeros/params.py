@@ -407,7 +407,7 @@ def parse_corpus(entry: Mapping[str, object]) -> Corpus:
     Raises ParamsError, one line naming the field, the value and the remedy.
     """
     try:
-        corpus: Corpus = TypeAdapter(Corpus).validate_json(json.dumps(entry))
+        corpus: Corpus = TypeAdapter(Corpus).validate_json(json.dumps(entry, default=str))
     except ValidationError as error:
         # The location of an error starts with the recipe, which is no key of the entry.
         raise ParamsError(_explain(entry, error.errors(include_url=False))) from error

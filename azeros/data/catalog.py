@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from azeros.errors import CorpusError
 from azeros.params import Corpus, parse_corpus
@@ -75,8 +76,7 @@ class Catalog(_Facts):
             CorpusError: one of them is not written so.
             ParamsError: an option does not exist, or not with this value.
         """
-        # As it would be written in params.yaml: null, true, [en, ja].
-        given = {key: YAML(typ="safe", pure=True).load(value) for key, value in map(_pair, options)}
+        given = {key: _value(key, text) for key, text in map(_pair, options)}
         if prefixes := dict(map(_pair, replace_prefix)):
             given["replace_prefix"] = prefixes
         return parse_corpus({"recipe": recipe, "path": str(path), **self.corpora[recipe].options, **given})
@@ -91,6 +91,14 @@ def _pair(option: str) -> tuple[str, str]:
     if not (key and equals):
         raise CorpusError(f"'{option}': write key=value")
     return key, value
+
+
+def _value(key: str, text: str) -> Any:
+    """What the text stands for in params.yaml: null, true, [en, ja]."""
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise CorpusError(f"option {key}: '{text}' is not YAML; write it as in params.yaml") from error
 
 
 @cache

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from azeros.errors import StageError
+
 app = typer.Typer(no_args_is_help=True, help="Make, check and describe manifests by hand.")
 
 _BY_HAND_SHARE = 1.0  # whoever reads the report decides
@@ -45,6 +47,7 @@ def prepare(
     from azeros.data.manifests import cuts_path
     from azeros.data.shar import export_shar
 
+    _require_replaceable(output_dir)
     catalog = read_catalog()
     name = catalog.recipe(recipe)
     corpus = catalog.corpus(name, corpus_dir, option or [], replace_prefix or [])
@@ -56,6 +59,15 @@ def prepare(
     typer.echo(report.to_markdown())
     if report.rejected:
         typer.echo(f"Rejected rows, each with its reason: {output_dir / 'rejects.jsonl'}")
+
+
+def _require_replaceable(output: Path) -> None:
+    """Refuse to put the manifests in the place of files that prepare did not make."""
+    is_ours = (output / "report.json").is_file() or not output.exists()
+    if not is_ours and not (output.is_dir() and not any(output.iterdir())):
+        raise StageError(
+            f"{output}: is there and was not made by prepare; give a folder that is new or empty"
+        )
 
 
 @app.command(epilog="Example: azeros data check data/manifests/crema_d --findings findings.jsonl")
