@@ -198,8 +198,8 @@ def _decode_ffmpeg(
                 if num_decoded >= end:
                     break
             announced_s = stream.duration * stream.time_base if stream.duration and stream.time_base else 0
-    except av.error.FFmpegError as error:
-        raise _unreadable(name, error.strerror or str(error)) from error
+    except (av.error.FFmpegError, ValueError) as error:  # a ValueError for a codec that FFmpeg does not know
+        raise _unreadable(name, getattr(error, "strerror", None) or str(error)) from error
     samples = np.concatenate(planes, axis=1).T if planes else np.zeros((0, 1), np.float32)
     start = round(start_s * rate)
     stop = None if duration_s is None else start + round(duration_s * rate)

@@ -12,6 +12,7 @@ from azeros.data.recipes.layout import (
     TableRow,
     find_optional,
     missing_audio,
+    read_facts,
     read_lines,
     read_table,
     splits_on_disk,
@@ -104,5 +105,5 @@ def _empty_clips(folder: Path) -> set[str]:
     path = folder / "clip_durations.tsv"
     if not path.is_file():
         return set()
-    rows = read_table(path, ["clip", "duration[ms]"], delimiter="\t", quoted=False)
-    return {row["clip"] for row in rows if isinstance(row, TableRow) and row["duration[ms]"] == "0"}
+    rows = read_facts(path, ["clip", "duration[ms]"], delimiter="\t", quoted=False)
+    return {row["clip"] for row in rows if row["duration[ms]"] == "0"}

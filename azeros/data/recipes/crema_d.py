@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from azeros.data.labels import emotion_of, gender_of
-from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import TableRow, files_by_stem, find, find_optional, missing_audio, read_table
+from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
+from azeros.data.recipes.layout import TableRow, files_by_stem, find, find_optional, missing_audio, read_facts
 from azeros.params import CremaDCorpus
 
 _SENTENCES = {
@@ -38,8 +38,8 @@ def prepare(corpus: CremaDCorpus, seed: int) -> Source:
         CorpusError: AudioWAV, the demographics or the votes that the options ask for are missing.
     """
     folder = find(corpus.path, "AudioWAV")
-    demographics = read_table(find(corpus.path, "VideoDemographics.csv"), ["ActorID", "Age", "Sex"])
-    actors = {row["ActorID"]: row for row in demographics if isinstance(row, TableRow)}
+    demographics = find(corpus.path, "VideoDemographics.csv")
+    actors = {row["ActorID"]: row for row in read_facts(demographics, ["ActorID", "Age", "Sex"])}
     votes = _read_votes(corpus)
     files, copies = files_by_stem(folder, ".wav")
     missing = [name for name in _listed(corpus.path) if name not in files]
@@ -67,18 +67,14 @@ def prepare(corpus: CremaDCorpus, seed: int) -> Source:
             custom={"emotion_raw": emotion if votes is None else label},
         )
 
-    def rows() -> Iterator[Row]:
-        yield from rows_of([*files, *missing], read)
-        yield from copies
-
-    return Source(len(files) + len(missing) + len(copies), rows())
+    names = [*files, *missing]
+    return Source(len(names) + len(copies), chain(rows_of(names, read), copies))
 
 
 def _listed(root: Path) -> list[str]:
     """The names that the corpus lists, if the list is there."""
     path = find_optional(root, "SentenceFilenames.csv")
-    rows = read_table(path, ["Filename"]) if path else iter(())
-    return [row["Filename"] for row in rows if isinstance(row, TableRow)]
+    return [row["Filename"] for row in read_facts(path, ["Filename"])] if path else []
 
 
 def _read_votes(corpus: CremaDCorpus) -> dict[str, str] | None:
@@ -87,5 +83,4 @@ def _read_votes(corpus: CremaDCorpus) -> dict[str, str] | None:
         return None
     column = _VOTE_COLUMNS[corpus.emotion]
     path = find(corpus.path, "processedResults/summaryTable.csv", "summaryTable.csv")
-    rows: Iterator[TableRow | Reject] = read_table(path, ["FileName", column])
-    return {row["FileName"]: row[column] for row in rows if isinstance(row, TableRow)}
+    return {row["FileName"]: row[column] for row in read_facts(path, ["FileName", column])}

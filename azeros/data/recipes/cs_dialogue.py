@@ -13,8 +13,8 @@ from azeros.data.recipes.layout import (
     TableRow,
     find,
     find_optional,
+    read_facts,
     read_lines,
-    read_table,
     splits_on_disk,
 )
 from azeros.params import SplitCorpus
@@ -100,5 +100,5 @@ def _script_lines(path: Path) -> list[str]:
 
 def _read_information(path: Path | None) -> dict[str, TableRow]:
     """Speaker and tag of each utterance, by its id."""
-    rows = read_table(path, ["WAVE ID"], delimiter="\t", quoted=False) if path else iter(())
-    return {row["WAVE ID"].removesuffix(".wav"): row for row in rows if isinstance(row, TableRow)}
+    rows = read_facts(path, ["WAVE ID"], delimiter="\t", quoted=False) if path else iter(())
+    return {row["WAVE ID"].removesuffix(".wav"): row for row in rows}

@@ -12,7 +12,7 @@ from typing import Any
 
 from azeros.data.labels import emotion_of, gender_of
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import TableRow, find_optional, is_hidden, missing_audio, read_table
+from azeros.data.recipes.layout import find_optional, is_hidden, missing_audio, read_facts
 from azeros.errors import CorpusError
 from azeros.params import EmotionTalkCorpus
 
@@ -94,13 +94,12 @@ def _read_json(name: str, path: Path) -> dict[str, Any]:
 
 def _read_transcripts(root: Path) -> dict[str, str]:
     path = find_optional(root, "transcription.csv")
-    rows = read_table(path, ["name", "chinese"]) if path else iter(())
-    return {row["name"].rpartition("/")[2]: row["chinese"] for row in rows if isinstance(row, TableRow)}
+    rows = read_facts(path, ["name", "chinese"]) if path else iter(())
+    return {row["name"].rpartition("/")[2]: row["chinese"] for row in rows}
 
 
 def _read_genders(path: Path) -> dict[str, str | None]:
-    rows = read_table(path, ["speaker", "gender"])
-    return {row["speaker"]: gender_of(row["gender"]) for row in rows if isinstance(row, TableRow)}
+    return {row["speaker"]: gender_of(row["gender"]) for row in read_facts(path, ["speaker", "gender"])}
 
 
 def _captioned_genders(files: dict[str, Path]) -> dict[str, str | None]:

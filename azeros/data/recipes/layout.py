@@ -122,6 +122,17 @@ def read_table(
             yield TableRow(where, dict(zip(columns, map(str.strip, values), strict=False)))
 
 
+def read_facts(
+    path: Path, required: Iterable[str], *, delimiter: str = ",", quoted: bool = True
+) -> Iterator[TableRow]:
+    """As `read_table`, for a table that tells more about rows of another one: says which rows it cannot use."""
+    for row in read_table(path, required, delimiter=delimiter, quoted=quoted):
+        if isinstance(row, TableRow):
+            yield row
+        else:
+            logger.warning("%s: %s; the row is not used", row.reason, row.detail)
+
+
 def _checked(path: Path, reader: _Reader) -> Iterator[list[str]]:
     try:
         yield from reader

@@ -11,12 +11,11 @@ from pathlib import Path
 from azeros.data.labels import gender_of
 from azeros.data.recipes import Row, Source, Utterance
 from azeros.data.recipes.layout import (
-    TableRow,
     find,
     find_optional,
     is_hidden,
+    read_facts,
     read_lines,
-    read_table,
     splits_on_disk,
 )
 from azeros.params import SplitCorpus
@@ -64,5 +63,5 @@ def _rows(folders: dict[str, Path], genders: dict[str, str | None]) -> Iterator[
 def _read_genders(path: Path) -> dict[str, str | None]:
     """Gender by speaker; columns are parted by commas or, in copies of the file, by tabs."""
     header = next(read_lines(path), "")
-    rows = read_table(path, ["VoxCeleb2 ID", "Gender"], delimiter="\t" if "\t" in header else ",")
-    return {row["VoxCeleb2 ID"]: gender_of(row["Gender"]) for row in rows if isinstance(row, TableRow)}
+    rows = read_facts(path, ["VoxCeleb2 ID", "Gender"], delimiter="\t" if "\t" in header else ",")
+    return {row["VoxCeleb2 ID"]: gender_of(row["Gender"]) for row in rows}
