@@ -103,22 +103,25 @@ def check(
 @app.command(epilog="Example: azeros data licenses --params params.yaml")
 def licenses(
     params: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="Only the corpora that this settings file trains on.")
+        Path | None,
+        typer.Option(metavar="PATH", help="Settings whose mix is judged; else params.yaml if it is here."),
     ] = None,
 ) -> None:
-    """Print the licence of every corpus and benchmark, or what weights trained on a mix may be used for."""
+    """Print the terms of every corpus and benchmark, and what weights trained on the mix may be used for."""
     from azeros.data.card import recipes_of_mix
     from azeros.data.catalog import read_catalog
     from azeros.data.licenses import to_table, verdict
     from azeros.params import load_params
 
     catalog = read_catalog()
-    if params is None:
-        typer.echo(to_table([*catalog.corpora.values(), *catalog.benchmarks.values()]))
+    typer.echo(to_table([*catalog.corpora.values(), *catalog.benchmarks.values()]))
+    is_default, params = params is None, params or Path("params.yaml")
+    if is_default and not params.exists():
+        typer.echo(f"There is no {params} here whose mix could be judged; give one with --params")
         return
     recipes = recipes_of_mix(load_params(params))
-    typer.echo(to_table([catalog.corpora[recipe] for recipe in recipes]))
-    typer.echo(f"Weights trained on this mix: {verdict(recipes)}")
+    titles = ", ".join(catalog.corpora[recipe].title for recipe in recipes)
+    typer.echo(f"Weights trained on the mix of {params} ({titles}): {verdict(recipes)}")
 
 
 @app.command(epilog="Example: azeros data card data/manifests reports/data.md")

@@ -54,18 +54,23 @@ def test_verdicts() -> None:
         require_commercial("ravdess")
 
 
-def test_the_mix_of_the_settings() -> None:
-    assert recipes_of_mix(load_params(ROOT / "params.yaml")) == ["tiny"]
-    result = run("data", "licenses", "--params", str(ROOT / "params.yaml"))
-    assert "Weights trained on this mix: Commercial use is allowed" in result.stdout
-
-
-def test_all_terms_are_printed() -> None:
-    table = run("data", "licenses").stdout
+def test_all_terms_and_the_mix_of_the_settings() -> None:
+    path = ROOT / "params.yaml"
+    assert recipes_of_mix(load_params(path)) == ["tiny"]
+    printed = run("data", "licenses", "--params", str(path)).stdout
+    catalog = read_catalog()
     assert all(
-        entry.license in table
-        for entry in (*read_catalog().corpora.values(), *read_catalog().benchmarks.values())
+        entry.license in printed for entry in (*catalog.corpora.values(), *catalog.benchmarks.values())
     )
+    assert printed.endswith("(the tiny world): Commercial use is allowed, under the terms of each corpus.\n")
+
+
+def test_terms_without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("data", "licenses").stdout.endswith(
+        "no params.yaml here whose mix could be judged; give one with --params\n"
+    )
+    assert run("data", "licenses", "--params", "gone.yaml").exit_code == 1
 
 
 def test_targets_for_weights_that_shall_be_sold(tmp_path: Path) -> None:
