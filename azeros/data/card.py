@@ -9,7 +9,7 @@ from typing import Any
 
 from azeros.data.catalog import read_catalog
 from azeros.data.licenses import to_table, verdict
-from azeros.data.report import table
+from azeros.data.report import DURATIONS, table
 from azeros.errors import ManifestError
 from azeros.params import Params
 
@@ -102,8 +102,8 @@ def _plot_durations(reports: Mapping[str, dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     for name, report in reports.items():
         counts = report["utterances_by_duration"]
-        shares = [100 * count / max(report["rows_out"], 1) for count in counts.values()]
-        axes.plot(list(counts), shares, marker="o", label=name)
+        shares = [100 * counts[label] / max(report["rows_out"], 1) for label in DURATIONS]
+        axes.plot(DURATIONS, shares, marker="o", label=name)
     axes.set_xlabel("duration in seconds")
     axes.set_ylabel("utterances in %")
     axes.tick_params("x", rotation=30)

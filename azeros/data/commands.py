@@ -63,8 +63,8 @@ def prepare(
 
 def _require_replaceable(output: Path) -> None:
     """Refuse to put the manifests in the place of files that prepare did not make."""
-    is_ours = (output / "report.json").is_file() or not output.exists()
-    if not is_ours and not (output.is_dir() and not any(output.iterdir())):
+    is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not is_free and not (output / "report.json").is_file():
         raise StageError(
             f"{output}: is there and was not made by prepare; give a folder that is new or empty"
         )

@@ -17,6 +17,7 @@ _UNKNOWN = "unknown"
 _SECONDS_PER_HOUR = 3600
 # Upper ends in seconds; training keeps 1 to 30 s.
 _DURATIONS_S = (1, 2, 3, 5, 8, 12, 20, 30)
+DURATIONS = (*(f"up to {end}" for end in _DURATIONS_S), f"over {_DURATIONS_S[-1]}")
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Report:
         default_factory=lambda: {key: defaultdict(float) for key in _COUNTED_BY}
     )
     durations: Counter[int] = field(default_factory=Counter)
-    """Utterances by the place of their duration among `_DURATIONS_S`."""
+    """Utterances by the place of their duration among `DURATIONS`."""
 
     @property
     def rows_in(self) -> int:
@@ -61,6 +62,9 @@ class Report:
     def _hours(self, key: str, label: str | None = None) -> float:
         seconds = self.seconds[key]
         return round((sum(seconds.values()) if label is None else seconds[label]) / _SECONDS_PER_HOUR, 6)
+
+    def _durations(self) -> list[tuple[str, int]]:
+        return [(label, self.durations[place]) for place, label in enumerate(DURATIONS)]
 
     def count(self, cut: Cut, split: str) -> None:
         """Add an utterance of the manifest of `split`."""
@@ -97,9 +101,7 @@ class Report:
                 }
                 for key, counts in self.utterances.items()
             },
-            "utterances_by_duration": {
-                label: self.durations[place] for place, label in enumerate(_duration_labels())
-            },
+            "utterances_by_duration": dict(self._durations()),
         } | ({"paper_hours": dict(self.paper_hours)} if self.paper_hours else {})
 
     def to_markdown(self) -> str:
@@ -116,8 +118,7 @@ class Report:
                 header.append("hours in the paper")
                 rows = [[*row, _shown(self.paper_hours.get(row[0]))] for row in rows]
             parts.append(table(header, rows))
-        lengths = ((label, self.durations[place]) for place, label in enumerate(_duration_labels()))
-        parts.append(table(["seconds", "utterances"], lengths))
+        parts.append(table(["seconds", "utterances"], self._durations()))
         parts.append(table(["rejected", "rows"], self.rejected.most_common() or [["none", 0]]))
         return "\n".join(parts)
 
@@ -130,11 +131,6 @@ class Report:
 
 def _shown(hours: float | None) -> str:
     return "" if hours is None else f"{hours:g}"
-
-
-def _duration_labels() -> list[str]:
-    ends = [f"up to {end}" for end in _DURATIONS_S]
-    return [*ends, f"over {_DURATIONS_S[-1]}"]
 
 
 def table(header: list[str], rows: Iterable[Iterable[object]]) -> str:
