@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -55,8 +55,10 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
         with (
             track(f"prepare {name}", source.num_rows) as advance,
             _writer(draft, output, report) as write,
+            # Closed before the draft goes: threads may still write into it.
+            closing(_findings(source.rows, draft, journal)) as findings,
         ):
-            for row, finding in _findings(source.rows, draft, journal):
+            for row, finding in findings:
                 write(row, finding)
                 advance(1)
         _check_share(report, draft, work, max_rejected_share)
@@ -65,7 +67,7 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
     return report
 
 
-def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Iterator[tuple[Row, Finding]]:
+def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Generator[tuple[Row, Finding]]:
     """Each row with what its recording holds, or why the row is of no use; decoded unless the journal knows."""
     seen: set[str] = set()
 

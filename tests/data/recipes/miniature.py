@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 from lhotse import MonoCut
@@ -34,8 +35,20 @@ def write_audio(path: Path, seconds: float = 1.0, rate: int = 16_000, channels: 
     path.parent.mkdir(parents=True, exist_ok=True)
     hertz = 200 + sum(path.name.encode()) % 800
     wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    if path.suffix == ".m4a":
+        return write_m4a(path, wave, rate)
     kind = {".opus": {"format": "OGG", "subtype": "OPUS"}}.get(path.suffix, {})
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate, **kind)
+    return path
+
+
+def write_m4a(path: Path, wave: np.ndarray, rate: int) -> Path:
+    """AAC in mp4, its index in front of the sound."""
+    frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate = rate
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("aac", rate=rate, layout="mono")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
     return path
 
 
