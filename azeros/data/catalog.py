@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from azeros.errors import CorpusError
-from azeros.params import Corpus, parse_corpus
+from azeros.params import Corpus, parse_corpus, parse_override
 
 
 class _Facts(BaseModel):
@@ -73,10 +72,10 @@ class Catalog(_Facts):
         """The entry that params.yaml would have for a corpus, from options `key=value` and prefixes `old=new`.
 
         Raises:
-            CorpusError: one of them is not written so.
-            ParamsError: an option does not exist, or not with this value.
+            CorpusError: a prefix is not written so.
+            ParamsError: an option is not written so, does not exist, or not with this value.
         """
-        given = {key: _value(key, text) for key, text in map(_pair, options)}
+        given = dict(map(parse_override, options))
         if prefixes := dict(map(_pair, replace_prefix)):
             given["replace_prefix"] = prefixes
         return parse_corpus({"recipe": recipe, "path": str(path), **self.corpora[recipe].options, **given})
@@ -86,19 +85,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _pair(option: str) -> tuple[str, str]:
-    key, equals, value = option.partition("=")
-    if not (key and equals):
-        raise CorpusError(f"'{option}': write key=value")
-    return key, value
-
-
-def _value(key: str, text: str) -> Any:
-    """What the text stands for in params.yaml: null, true, [en, ja]."""
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise CorpusError(f"option {key}: '{text}' is not YAML; write it as in params.yaml") from error
+def _pair(prefix: str) -> tuple[str, str]:
+    old, equals, new = prefix.partition("=")
+    if not (old and equals):
+        raise CorpusError(f"'{prefix}': write old=new")
+    return old, new
 
 
 @cache
