@@ -16,7 +16,14 @@ from tests.conftest import ROOT
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
 # Commands beside the pipeline.
 TOOLS = {"chat", "data", "export", "judge", "lineage", "panda-weights", "release", "score", "tiny"}
-SHARED_SECTIONS = {"seed", "commercial", "foundation", "corpora", "filter", "release"}  # what no stage has to itself
+SHARED_SECTIONS = {
+    "seed",
+    "commercial",
+    "foundation",
+    "corpora",
+    "filter",
+    "release",
+}  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.
 BASE = {"errors", "params", "progress", "work"}
