@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperGroup
 
+from azeros.data import commands as data
 from azeros.errors import AzerosError
 from azeros.params import Mode, Params, load_params
 from azeros.work import die_with_parent, is_disk_full
@@ -73,6 +74,7 @@ sift = typer.Typer(
     epilog="Example: azeros sift tiny_s data/manifests/tiny data/targets/sift_s/tiny_s",
 )
 app.add_typer(sift, name="sift")
+app.add_typer(data.app, name="data")
 
 ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to make; appears when complete.")]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -22,6 +22,7 @@ Word = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 Split = Literal["train", "validation", "test"]
+Splits = Annotated[list[Split], Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Mode = Literal["sift_s", "sift_sp", "sit_sp", "sift_ssp", "sit_ssp"]
 
@@ -65,7 +66,108 @@ class FolderCorpus(Section):
     language: Word
 
 
-Corpus = Annotated[TinyCorpus | FolderCorpus, Field(discriminator="recipe")]
+class CutsCorpus(Section):
+    """lhotse manifests made elsewhere."""
+
+    recipe: Literal["cuts"]
+    path: Path
+    replace_prefix: dict[Word, str]  # beginning of the paths in them -> where that is here
+
+
+class PlainCorpus(Section):
+    """A published corpus that leaves nothing to choose."""
+
+    recipe: Literal["ravdess", "tess"]
+    path: Path
+
+
+class SplitCorpus(Section):
+    """A published corpus with splits of its own, of which some are taken."""
+
+    recipe: Literal["aishell1", "cs_dialogue", "meld", "voxceleb2"]
+    path: Path
+    splits: Splits
+
+
+class IemocapCorpus(Section):
+    """IEMOCAP."""
+
+    recipe: Literal["iemocap"]
+    path: Path
+    keep_undecided: bool  # utterances on whose emotion the annotators did not agree, without an emotion
+    merge_excited: bool  # excited counts as happy, as in the benchmarks with four classes
+    test_session: Annotated[int, Field(ge=1, le=5)] | None  # the session left out of training
+
+
+class CremaDCorpus(Section):
+    """CREMA-D."""
+
+    recipe: Literal["crema_d"]
+    path: Path
+    emotion: Literal["intended", "voice", "face", "multimodal"]  # what was acted, or what listeners heard
+
+
+class DailyTalkCorpus(Section):
+    """DailyTalk."""
+
+    recipe: Literal["dailytalk"]
+    path: Path
+    assume_gender: bool  # take speaker 0 for a man and 1 for a woman; the corpus itself does not say
+
+
+class CommonVoiceCorpus(Section):
+    """Common Voice: a release, or one language of it."""
+
+    recipe: Literal["commonvoice"]
+    path: Path
+    languages: Annotated[list[Word], Field(min_length=1)] | None  # its folders' names; null: all there are
+    splits: Splits
+
+
+class EmotionTalkCorpus(Section):
+    """EmotionTalk."""
+
+    recipe: Literal["emotiontalk"]
+    path: Path
+    emotion: Literal["audio", "text", "video", "multimodal"]  # what the annotators were shown
+    speakers: Path | None  # table with the columns speaker and gender; null: gender by the captions
+    splits: Splits
+
+
+class WenetSpeechCorpus(Section):
+    """WenetSpeech: long recordings, or already cut ones."""
+
+    recipe: Literal["wenetspeech"]
+    path: Path
+    subsets: Annotated[
+        list[Literal["S", "M", "L", "W", "DEV", "TEST_NET", "TEST_MEETING"]], Field(min_length=1)
+    ]
+
+
+class GigaSpeechCorpus(Section):
+    """GigaSpeech: long recordings, or the cut ones of its Hugging Face release."""
+
+    recipe: Literal["gigaspeech"]
+    path: Path
+    subsets: Annotated[list[Literal["XS", "S", "M", "L", "XL", "DEV", "TEST"]], Field(min_length=1)]
+    punctuation: bool  # keep it, as , . ? ! in place of tags
+
+
+Corpus = Annotated[
+    TinyCorpus
+    | FolderCorpus
+    | CutsCorpus
+    | PlainCorpus
+    | SplitCorpus
+    | IemocapCorpus
+    | CremaDCorpus
+    | DailyTalkCorpus
+    | CommonVoiceCorpus
+    | EmotionTalkCorpus
+    | WenetSpeechCorpus
+    | GigaSpeechCorpus,
+    Field(discriminator="recipe"),
+]
 
 
 class Prepare(Section):
@@ -223,6 +325,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     seed: Annotated[int, Field(ge=0)]
+    commercial: bool  # whether the weights are to be sold: then every set's corpus must allow it
     foundation: Foundation
     corpora: dict[Name, Corpus]
     prepare: Prepare
@@ -327,6 +430,19 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ParamsError(
             f"'{text}': the value is not YAML; write one like train.stage1.num_steps=500"
         ) from error
+
+
+def parse_corpus(entry: Mapping[str, object]) -> Corpus:
+    """Check one entry of `corpora` that does not come from a file.
+
+    Raises ParamsError, one line naming the field, the value and the remedy.
+    """
+    try:
+        corpus: Corpus = TypeAdapter(Corpus).validate_json(json.dumps(entry, default=str))
+    except ValidationError as error:
+        # The location of an error starts with the recipe, which is no key of the entry.
+        raise ParamsError(_explain(entry, error.errors(include_url=False))) from error
+    return corpus
 
 
 def _read(path: Path) -> Any:

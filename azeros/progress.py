@@ -9,8 +9,8 @@ _LINE_EVERY_S = 15.0
 
 
 @contextmanager
-def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; shows `what`, the count, the rate and the time that is left."""
+def track(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`; shows `what`, the count and, unless `total` is None (unknown), the time that is left."""
     if total == 0:
         yield lambda count: None
     elif sys.stderr.isatty():
@@ -19,7 +19,7 @@ def track(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield from _lines(what, total)
 
 
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -42,7 +42,7 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: progress.update(task, advance=count)
 
 
-def _lines(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _lines(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     started = last = time.monotonic()
     done = 0
 
@@ -52,11 +52,12 @@ def _lines(what: str, total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - last > _LINE_EVERY_S or done == total:
             last = now
-            left_s = (now - started) / done * (total - done)
-            print(
-                f"{what}: {done}/{total}, {now - started:.0f} s, {left_s:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{what}: {_standing(done, total, now - started)}", file=sys.stderr, flush=True)
 
     yield advance
+
+
+def _standing(done: int, total: int | None, taken_s: float) -> str:
+    if total is None:
+        return f"{done}, {taken_s:.0f} s"
+    return f"{done}/{total}, {taken_s:.0f} s, {taken_s / done * (total - done):.0f} s left"

@@ -15,8 +15,15 @@ from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
 # Commands beside the pipeline.
-TOOLS = {"chat", "export", "judge", "lineage", "panda-weights", "release", "score", "tiny"}
-SHARED_SECTIONS = {"seed", "foundation", "corpora", "filter", "release"}  # what no stage has to itself
+TOOLS = {"chat", "data", "export", "judge", "lineage", "panda-weights", "release", "score", "tiny"}
+SHARED_SECTIONS = {
+    "seed",
+    "commercial",
+    "foundation",
+    "corpora",
+    "filter",
+    "release",
+}  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.
 BASE = {"errors", "params", "progress", "work"}

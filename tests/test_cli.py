@@ -136,6 +136,11 @@ def test_a_stage_with_tools_is_still_a_stage(tmp_path: Path) -> None:
     assert "Example: azeros sift render " in run("sift", "render", "--help").stdout
 
 
+@pytest.mark.parametrize("name", ["prepare", "check", "licenses", "card"])
+def test_every_data_command_shows_an_example(name: str) -> None:
+    assert f"Example: azeros data {name} " in run("data", name, "--help").stdout
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import json, sys; from typer.testing import CliRunner; from azeros.cli import app\n"

@@ -1,4 +1,7 @@
-"""Reading recordings: every format that libsndfile knows, as 16 kHz mono float32.
+"""Reading recordings of every kind as 16 kHz mono float32.
+
+libsndfile reads wav, flac, mp3, ogg, opus, aiff, sph; what it does not know (m4a and mp4, aac, wma, webm, shortened
+sph) goes to the FFmpeg libraries that the `av` wheel holds.
 
 Letters: N samples, C channels.
 """
@@ -6,9 +9,10 @@ Letters: N samples, C channels.
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import soundfile
@@ -26,8 +30,13 @@ _FRAME_SHIFT = SAMPLING_RATE // 100
 MIN_FRAMES = 21
 MIN_SAMPLES = (MIN_FRAMES - 1) * _FRAME_SHIFT + _FRAME_SHIFT // 2
 # How much less sound than announced is a rounding of the container rather than a file cut short.
-_TOLERANCE_S = 0.1
-_FORMATS = "wav, flac, mp3, ogg or opus"
+TOLERANCE_S = 0.1
+# A recording whose loudest tenth of a second stays below -60 dBFS holds no speech.
+_SILENCE_RMS = 1e-3
+_UNRECOGNISED = 1  # libsndfile's error code for a format that it does not know
+# FFmpeg's names of formats that libsndfile reads: what it refuses is damaged, and FFmpeg would guess at it.
+_LIBSNDFILE_FORMATS = {"wav", "flac", "mp3", "ogg", "aiff", "w64", "au", "caf"}
+_LFS_POINTER = b"version https://git-lfs"
 
 
 class UnusableAudio(AudioError):
@@ -38,24 +47,45 @@ class UnusableAudio(AudioError):
         self.reason = reason
 
 
+class Decoded(NamedTuple):
+    """A recording, or a part of it, as it is in the file."""
+
+    samples: NDArray[np.float32]
+    """(N, C)."""
+    sampling_rate: int  # Hz
+    num_samples: int
+    """Of the whole file, by its header."""
+
+
 @dataclass(frozen=True)
 class AudioInfo:
     """What a recording holds, counted by decoding it: headers of mp3 and damaged files say otherwise."""
 
     num_samples: int
+    """Of the whole file; by its header where only a part was decoded."""
     sampling_rate: int  # Hz
     num_channels: int
 
 
-def probe_audio(path: Path) -> AudioInfo:
-    """Decode all of a recording and say what it holds.
+def probe_audio(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> AudioInfo:
+    """Decode a recording, or `duration_s` of it from `start_s` on, and say what it holds.
 
     Raises:
-        UnusableAudio: as `load_audio`.
+        UnusableAudio: as `load_audio`; or silent.
     """
-    samples, rate = _decode(path, str(path), 0.0, None)
-    _check_samples(samples.mean(axis=1), rate, str(path))
-    return AudioInfo(len(samples), rate, samples.shape[1])
+    samples, rate, num_samples = decode(path, start_s, duration_s)
+    mono = samples.mean(axis=1)
+    check_samples(mono, rate, str(path))
+    if is_silent(mono, rate):
+        raise UnusableAudio(str(path), "silent", "nothing can be heard in it, record it again")
+    return AudioInfo(num_samples if duration_s is not None else len(samples), rate, samples.shape[1])
+
+
+def is_silent(samples: NDArray[np.float32], rate: int) -> bool:
+    """Whether no tenth of a second of `samples` (N,) at `rate` Hz is louder than -60 dBFS."""
+    size = max(rate // 10, 1)
+    frames = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    return bool(np.square(frames, dtype=np.float64).mean(axis=1).max() < _SILENCE_RMS**2)
 
 
 def load_audio(
@@ -69,9 +99,9 @@ def load_audio(
         UnusableAudio: missing, unreadable, empty, cut short, not finite (NaN, infinity), too short (0.2 s).
     """
     name = "audio data" if isinstance(source, bytes) else str(source)
-    samples, rate = _decode(source, name, start_s, duration_s)
+    samples, rate, _ = decode(source, start_s, duration_s)
     mono = samples.mean(axis=1)
-    _check_samples(mono, rate, name)
+    check_samples(mono, rate, name)
     return resample(mono, rate)
 
 
@@ -95,7 +125,7 @@ def load_cut(cut: Cut) -> NDArray[np.float32]:
         raise
 
 
-def _check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
+def check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
     """Raise UnusableAudio unless `samples` (N,) at `rate` Hz are enough, and all finite."""
     if not len(samples):
         raise UnusableAudio(name, "empty", "there is no sound in it, record it again or take its row out")
@@ -107,36 +137,78 @@ def _check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
         raise UnusableAudio(name, "too short", f"{held_ms:.0f} ms of sound, give at least {wanted_ms:.0f}")
 
 
-def _decode(
-    source: Path | str | bytes, name: str, start_s: float, duration_s: float | None
-) -> tuple[NDArray[np.float32], int]:
-    """Samples (N, C) float32 and their rate in Hz."""
-    if isinstance(source, bytes):
-        if not source:
-            raise UnusableAudio(name, "empty", "send the content of a recording")
-    else:
+def decode(source: Path | str | bytes, start_s: float = 0.0, duration_s: float | None = None) -> Decoded:
+    """Read a recording, or `duration_s` of it from `start_s` on, with the channels and the rate that it has.
+
+    Raises:
+        UnusableAudio: missing, unreadable, empty, or cut short.
+    """
+    name = "audio data" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes):
         _check_file(Path(source))
+    elif not source:
+        raise UnusableAudio(name, "empty", "send the content of a recording")
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            start = round(start_s * file.samplerate)
-            available = max(file.frames - start, 0)
-            wanted = available if duration_s is None else round(duration_s * file.samplerate)
-            if start:
-                file.seek(min(start, file.frames))
-            samples = file.read(min(wanted, available), dtype="float32", always_2d=True)
-            rate = file.samplerate
+        decoded = _decode_libsndfile(source, start_s, duration_s)
     except soundfile.LibsndfileError as error:
-        detail = str(error.error_string).rstrip(".")
-        remedy = f"{detail}, convert it to {_FORMATS} (ffmpeg -i IN OUT.wav)"
-        raise UnusableAudio(name, "unreadable", remedy) from error
-    if len(samples) and len(samples) < wanted - _TOLERANCE_S * rate:
+        if error.code != _UNRECOGNISED:
+            raise _unreadable(name, str(error.error_string)) from error
+        decoded = _decode_ffmpeg(source, name, start_s, duration_s)
+    samples, rate, num_samples = decoded
+    left = max(num_samples - round(start_s * rate), 0)
+    wanted = left if duration_s is None else round(duration_s * rate)
+    if len(samples) and len(samples) < wanted - TOLERANCE_S * rate:
         held_s, wanted_s = len(samples) / rate, wanted / rate
         raise UnusableAudio(
             name,
             "cut short",
             f"it holds {held_s:.2f} s of {wanted_s:.2f} s, fetch the file again or prepare anew",
         )
-    return samples, rate
+    return decoded
+
+
+def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: float | None) -> Decoded:
+    with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        start = min(round(start_s * file.samplerate), file.frames)
+        available = file.frames - start
+        wanted = available if duration_s is None else round(duration_s * file.samplerate)
+        if start:
+            file.seek(start)
+        samples = file.read(min(wanted, available), dtype="float32", always_2d=True)
+        return Decoded(samples, file.samplerate, file.frames)
+
+
+def _decode_ffmpeg(
+    source: Path | str | bytes, name: str, start_s: float, duration_s: float | None
+) -> Decoded:
+    import av
+
+    planes: list[NDArray[np.float32]] = []
+    try:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
+            if not container.streams.audio or container.format.name in _LIBSNDFILE_FORMATS:
+                raise _unreadable(name, "no sound that can be decoded")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            end = math.inf if duration_s is None else round((start_s + duration_s) * rate)
+            converter, num_decoded = av.AudioResampler(format="fltp"), 0
+            for frame in container.decode(stream):
+                planes += [np.asarray(part.to_ndarray(), np.float32) for part in converter.resample(frame)]
+                num_decoded += frame.samples
+                if num_decoded >= end:
+                    break
+            announced_s = stream.duration * stream.time_base if stream.duration and stream.time_base else 0
+    except (av.error.FFmpegError, ValueError) as error:  # a ValueError for a codec that FFmpeg does not know
+        raise _unreadable(name, getattr(error, "strerror", None) or str(error)) from error
+    samples = np.concatenate(planes, axis=1).T if planes else np.zeros((0, 1), np.float32)
+    start = round(start_s * rate)
+    stop = None if duration_s is None else start + round(duration_s * rate)
+    return Decoded(samples[start:stop], rate, round(announced_s * rate) or num_decoded)
+
+
+def _unreadable(name: str, detail: str) -> UnusableAudio:
+    remedy = "neither libsndfile nor the FFmpeg libraries of av read it; fetch it again, or convert it"
+    return UnusableAudio(name, "unreadable", f"{detail.rstrip('.')}: {remedy} (ffmpeg -i IN OUT.wav)")
 
 
 def _check_file(path: Path) -> None:
@@ -151,3 +223,8 @@ def _check_file(path: Path) -> None:
         raise UnusableAudio(str(path), "unreadable", "it is not a file, give the path of a recording")
     if size == 0:
         raise UnusableAudio(str(path), "empty", "the file has no bytes, fetch it again")
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise UnusableAudio(
+                str(path), "git-lfs pointer", "the recording itself is not here, run git lfs pull"
+            )

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 _COMPRESSION = 6
-_AGE_GROUPS = (
-    (18, "teenager"),
-    (40, "young adult"),
-    (61, "middle-age adult"),
-    (200, "senior"),
-)  # below years
 
 
 def cuts_path(manifests: Path, split: str) -> Path:
@@ -129,12 +123,3 @@ def unfit(duration_s: float, text: str, settings: Filter, *, strict: bool = Fals
     if len(text) > max_chars or (strict and len(text) == max_chars):
         return "more text than filter.max_chars_per_s"
     return None
-
-
-def age_group_of(age: object) -> str | None:
-    """The group of an age in years (a number, or text that is one); None if unknown or impossible."""
-    try:
-        years = int(age)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return next((group for below, group in _AGE_GROUPS if 0 < years < below), None)

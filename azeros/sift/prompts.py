@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from azeros.data.manifests import age_group_of, read_cuts, supervision_of
+from azeros.data.labels import age_group_of
+from azeros.data.manifests import read_cuts, supervision_of
 from azeros.errors import ManifestError, ParamsError
 from azeros.sift.text import normalize
 

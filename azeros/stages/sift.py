@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azeros.data.licenses import require_commercial
 from azeros.data.manifests import cuts_path, open_cuts, read_cuts
 from azeros.errors import ManifestError, StageError
 from azeros.params import Params, SiftSet
@@ -35,6 +36,7 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
 
     Raises:
         StageError: no such set in params, a server fails, or the manifest changes meanwhile.
+        CorpusError: the weights are to be sold, and the corpus does not allow it.
         ParamsError: an instruction is missing for a language.
         ManifestError: the manifest is missing or damaged, or none of its rows can be used.
         ModelError: the language model does not load.
@@ -48,6 +50,8 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
             f"params.yaml: no '{targets}' in sift.sets; there are: {', '.join(params.sift.sets)}"
         )
     wanted = params.sift.sets[targets]
+    if params.commercial:
+        require_commercial(params.corpora[wanted.corpus].recipe)
     settings = {"set": wanted, "llm": params.foundation.llm, "filter": params.filter} | {
         "sift": params.sift.model_dump(exclude={"sets"})
     }

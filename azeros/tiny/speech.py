@@ -19,6 +19,7 @@ _CHARS_UTF8 = 1
 _POS_CHARACTER = 1
 _EVENT_END, _EVENT_WORD = 0, 1
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_SEED = 1
 
 
 class _EventId(ctypes.Union):
@@ -158,6 +159,8 @@ def _load() -> tuple[ctypes.CDLL, int]:
     rate = library.espeak_Initialize(_RETRIEVAL_MODE, 0, espeakng_loader.get_data_path().encode(), 0)
     if rate <= 0:
         raise CorpusError("espeak-ng did not start: reinstall espeakng-loader")
+    # The breath of women's voices is noise, which espeak-ng seeds with the clock.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     return library, rate
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lhotse import MonoCut, SupervisionSegment
 
-from azeros.data.manifests import age_group_of, cut_text, open_cuts, read_cuts, unfit, write_cuts
+from azeros.data.manifests import cut_text, open_cuts, read_cuts, unfit, write_cuts
 from azeros.errors import ManifestError
 from azeros.params import Filter
 
@@ -71,15 +71,3 @@ def test_filters_equal_the_reference(golden: Path) -> None:
         text = "a" * row["text_len"]
         assert (unfit(row["duration"], text, settings, strict=True) is None) == row["keep_data_generation"]
         assert (unfit(row["duration"], text, settings) is None) == row["keep_training"]
-
-
-def test_age_groups_equal_the_reference(golden: Path) -> None:
-    for row in json.loads((golden / "sift" / "sift.json").read_text())["age_to_group"]:
-        # The reference calls an age of 0 or less a young adult's; here it is unknown.
-        group = "null" if row["age"] in (0, -3) else row["group"]
-        assert (age_group_of(row["age"]) or "null") == group
-
-
-def test_impossible_ages() -> None:
-    impossible: list[object] = [float("nan"), float("inf"), [3], {}, b"x", -1, "0"]
-    assert {age_group_of(age) for age in impossible} == {None}

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from azeros.data import corpus as corpora
 from azeros.data import recipes
 from azeros.data.audio import load_cut
+from azeros.data.corpus import SPLITS
 from azeros.data.manifests import cuts_path, read_cuts
 from azeros.data.recipes import Reject, Row, Source, Utterance
 from azeros.errors import AzerosError, CorpusError, StageError
@@ -53,10 +55,15 @@ def test_a_folder_becomes_manifests(here: Path) -> None:
     prepare.run(params(corpus(here / "wavs")), "mine", Path("data/mine"))
     cuts = list(read_cuts(Path("data/mine/cuts_train.jsonl.gz")))
     assert [cut.id for cut in cuts] == ["a", "c"]
-    assert [len(list(read_cuts(cuts_path(Path("data/mine"), s)))) for s in prepare.SPLITS] == [2, 0, 1]
+    assert [len(list(read_cuts(cuts_path(Path("data/mine"), s)))) for s in SPLITS] == [2, 0, 1]
     cut = cuts[0]
     said = cut.supervisions[0]
-    assert (said.text, said.language, said.gender, said.custom) == ("one", "en", "female", {"age": 30})
+    assert (said.text, said.language, said.gender, said.custom) == (
+        "one",
+        "en",
+        "female",
+        {"age": "30", "age_group": "young adult"},
+    )
     assert cut.recording.sources[0].source == "wavs/a.wav"
     assert len(load_cut(cut)) == 24_000
     report = json.loads(Path("data/mine/report.json").read_text())
@@ -116,7 +123,7 @@ def test_samples_of_a_recipe_are_stored(here: Path, monkeypatch: pytest.MonkeyPa
         Reject("y", "no voice", "voice y"),
         Utterance("z", "dev", wave, "hi", "en"),
     ]
-    monkeypatch.setattr(prepare, "open_corpus", lambda corpus, seed: Source(len(rows), iter(rows)))
+    monkeypatch.setattr(corpora, "open_corpus", lambda corpus, seed: Source(len(rows), iter(rows)))
     prepare.run(params(here, max_rejected_share=0.7), "mine", Path("out"))
     (cut,) = read_cuts(Path("out/cuts_test.jsonl.gz"))
     assert cut.recording.sources[0].source == "out/audio/x.flac"

@@ -1,12 +1,17 @@
 """The tiny world: its splits, its answers, its speech."""
 
+import os
 import random
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from azeros.tiny.speech import SAMPLING_RATE, Speech, Synthesizer, Voice
 from azeros.tiny.world import Speaker, World
+from tests.conftest import ROOT
 
 WORLD = World()
 
@@ -75,3 +80,24 @@ def test_an_unknown_voice_is_named() -> None:
     voice = Voice("no-such-language", "m3", "male", "senior", "sad")
     with pytest.raises(CorpusError, match="no-such-language"):
         Synthesizer().render("hello", voice, WORLD.values["speech"], random.Random(0))
+
+
+RENDER = """
+import hashlib, random
+from azeros.tiny.speech import Synthesizer, Voice
+from azeros.tiny.world import World
+synthesizer, speech = Synthesizer(), World().values["speech"]
+for variant in ("f2", "m4", "f5"):
+    voice = Voice("en", variant, "female", "senior", "angry")
+    print(hashlib.sha256(synthesizer.render("call bob", voice, speech, random.Random(3)).samples.tobytes()).hexdigest())
+"""
+
+
+def test_two_processes_render_the_same_samples() -> None:
+    rendered = set()
+    for _ in range(2):
+        command = [sys.executable, "-c", RENDER]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        rendered.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+        time.sleep(1.1)  # past the second of the clock from which espeak-ng would draw its noise
+    assert len(rendered) == 1

@@ -15,36 +15,20 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from azeros.data.recipes import Reject, Row, Source, Utterance
+from azeros.data.labels import AGE_GROUPS, age_group_of, emotion_of, gender_of, known
+from azeros.data.recipes import BadRow, Reject, Source, Utterance, rows_of
+from azeros.data.recipes.layout import SPLITS
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _REQUIRED = ("file_name", "text")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-_GENDERS = {"f": "female", "m": "male"}
-_UNKNOWN = {"", "?", "na", "n/a", "none", "null", "unk", "unknown"}
 _AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".sph", ".aiff", ".aac", ".wma"}
-_OLDEST = 200
-
-
-class _BadRowError(Exception):
-    """A row that cannot be used; the arguments are reason and detail."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -57,6 +41,11 @@ class _Line:
     fields: Mapping[str, object] | None
     fault: str = ""
 
+    @property
+    def name(self) -> str:
+        """What the row calls its recording, or else where it stands."""
+        return str((self.fields or {}).get("file_name") or "").strip() or self.where
+
 
 def prepare(corpus: FolderCorpus, seed: int) -> Source:
     """The rows of the metadata files in order, then the recordings that none of them names.
@@ -67,27 +56,26 @@ def prepare(corpus: FolderCorpus, seed: int) -> Source:
     if not corpus.path.is_dir():
         raise CorpusError(f"{corpus.path}: no such folder; correct the corpus's path in params.yaml")
     lines = [line for path, split in _find_metadata(corpus.path) for line in _read(path, split)]
-    named = Counter(_audio_path(line) for line in lines)
-    unnamed = [path for path in _recordings(corpus.path) if path not in named]
-    return Source(len(lines) + len(unnamed), _rows(lines, unnamed, corpus))
+    named = {_audio_path(line) for line in lines}
+    num_named_alike = Counter(path.with_suffix("") for path in named if path.name)
+    unnamed = [_unnamed(path, corpus.path) for path in _recordings(corpus.path) if path not in named]
+
+    def read(line: _Line) -> Utterance:
+        return _utterance(line, corpus, num_named_alike)
+
+    return Source(len(lines) + len(unnamed), chain(rows_of(lines, read), unnamed))
 
 
-def _rows(lines: list[_Line], unnamed: list[Path], corpus: FolderCorpus) -> Iterator[Row]:
-    for line in lines:
-        try:
-            yield _utterance(line, corpus)
-        except _BadRowError as error:
-            yield Reject(line.where, error.reason, error.detail)
-    for path in unnamed:
-        name = path.relative_to(corpus.path).as_posix()
-        yield Reject(name, "not in the metadata", f"{path}: no row names it; add one, or take the file away")
+def _unnamed(path: Path, root: Path) -> Reject:
+    name = path.relative_to(os.path.normpath(root)).as_posix()
+    return Reject(name, "not in the metadata", f"{path}: no row names it; add one, or take the file away")
 
 
 def _find_metadata(root: Path) -> list[tuple[Path, str]]:
     """The metadata files and the split that their rows are of unless they say otherwise."""
     found = [(path, "train") for path in _metadata_in(root)]
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name in _SPLITS):
-        found += [(path, _SPLITS[folder.name]) for path in _metadata_in(folder)]
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and path.name in SPLITS):
+        found += [(path, SPLITS[folder.name]) for path in _metadata_in(folder)]
     if not found:
         raise CorpusError(
             f"{root}: no metadata.csv or metadata.jsonl in it; write one with the columns file_name and text"
@@ -154,29 +142,28 @@ def _json_rows(stream: Iterator[str]) -> _Rows:
         yield number, ((fields, "") if isinstance(fields, dict) else (None, "not a JSON object"))
 
 
-def _utterance(line: _Line, corpus: FolderCorpus) -> Utterance:
+def _utterance(line: _Line, corpus: FolderCorpus, num_named_alike: Counter[Path]) -> Utterance:
     if line.fields is None:
-        raise _BadRowError("malformed row", f"{line.where}: {line.fault}")
+        raise BadRow(line.name, "malformed row", f"{line.where}: {line.fault}")
     values = {
         key: _text(line, key) for key in (*_REQUIRED, "language", "speaker", "gender", "age_group", "emotion")
     }
     if not values["file_name"]:
-        raise _BadRowError(
-            "no file_name", f"{line.where}: file_name is empty; write the path of the recording"
+        raise BadRow(
+            line.name, "no file_name", f"{line.where}: file_name is empty; write the path of the recording"
         )
     audio = _audio_path(line)
-    gender = _known(values["gender"])
     return Utterance(
-        id=_id(audio, corpus.path),
+        id=_id(audio, corpus.path, with_suffix=num_named_alike[audio.with_suffix("")] > 1),
         split=_split(line),
         audio=audio,
         text=values["text"],
-        language=(_known(values["language"]) or corpus.language),
+        language=known(values["language"]) or corpus.language,
         speaker=values["speaker"] or None,
-        gender=_GENDERS.get(gender, gender) if gender else None,
+        gender=gender_of(values["gender"]),
         age=_age(line),
-        age_group=_known(values["age_group"]),
-        emotion=_known(values["emotion"]),
+        age_group=_age_group(line),
+        emotion=_emotion(line),
     )
 
 
@@ -186,12 +173,8 @@ def _text(line: _Line, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) and key in _REQUIRED:
-        raise _BadRowError(f"{key} is not text", f"{line.where}: {key} is {value!r}; write it in quotes")
+        raise BadRow(line.name, f"{key} is not text", f"{line.where}: {key} is {value!r}; write it in quotes")
     return str(value).strip()
-
-
-def _known(value: str) -> str | None:
-    return None if value.lower() in _UNKNOWN else value.lower()
 
 
 def _audio_path(line: _Line) -> Path:
@@ -205,35 +188,46 @@ def _recordings(root: Path) -> list[Path]:
     )
 
 
-def _id(audio: Path, root: Path) -> str:
-    """The path under the corpus, without suffix and without slashes, which tar shards cannot hold."""
-    inside = (
-        audio.relative_to(os.path.normpath(root)) if audio.is_relative_to(os.path.normpath(root)) else audio
-    )
-    return "-".join(part for part in inside.with_suffix("").parts if part != inside.anchor)
+def _id(audio: Path, root: Path, with_suffix: bool) -> str:
+    """The path under the corpus without slashes, which tar shards cannot hold, and mostly without its suffix."""
+    root = Path(os.path.normpath(root))
+    inside = audio.relative_to(root) if audio.is_relative_to(root) else audio
+    stem = "-".join(part for part in inside.with_suffix("").parts if part != inside.anchor)
+    return f"{stem}-{audio.suffix.removeprefix('.')}" if with_suffix else stem
 
 
 def _split(line: _Line) -> str:
     word = _text(line, "split").lower()
     if not word:
         return line.split
-    if word not in _SPLITS:
-        raise _BadRowError(
-            "unknown split", f"{line.where}: split is {word!r}; write train, validation or test"
+    if word not in SPLITS:
+        raise BadRow(
+            line.name, "unknown split", f"{line.where}: split is {word!r}; write train, validation or test"
         )
-    return _SPLITS[word]
+    return SPLITS[word]
 
 
-def _age(line: _Line) -> int | None:
-    word = _text(line, "age")
-    if _known(word) is None:
-        return None
+def _age(line: _Line) -> str | None:
+    word = known(_text(line, "age"))
+    with suppress(TypeError, ValueError, OverflowError):
+        word = str(int(float(word)))  # type: ignore[arg-type]
+    if word is not None and age_group_of(word) is None:
+        raise BadRow(
+            line.name, "bad age", f"{line.where}: age is {word!r}; write years, or use the column age_group"
+        )
+    return word
+
+
+def _age_group(line: _Line) -> str | None:
+    word = known(_text(line, "age_group"))
+    if word is not None and word not in AGE_GROUPS:
+        groups = ", ".join(AGE_GROUPS)
+        raise BadRow(line.name, "unknown age_group", f"{line.where}: age_group is {word!r}; write {groups}")
+    return word
+
+
+def _emotion(line: _Line) -> str | None:
     try:
-        years = int(float(word))
-    except (ValueError, OverflowError):
-        years = 0
-    if not 0 < years < _OLDEST:
-        raise _BadRowError(
-            "bad age", f"{line.where}: age is {word!r}; write years, or use the column age_group"
-        )
-    return years
+        return emotion_of(_text(line, "emotion"))
+    except ValueError as error:
+        raise BadRow(line.name, "unknown emotion", f"{line.where}: {error}") from error

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from azeros.data.audio import load_cut
 from azeros.data.recipes import Reject, Utterance, open_corpus
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
+from tests.data.recipes.miniature import prepare
 
 
 def rows(folder: Path) -> list[Utterance | Reject]:
@@ -29,7 +31,16 @@ def test_every_column(tmp_path: Path) -> None:
     )
     assert rows(tmp_path) == [
         Utterance(
-            "d-a", "validation", tmp_path / "d/a.wav", "Well, hello", "zh", "Ann", "female", 34, None, "happy"
+            "d-a",
+            "validation",
+            tmp_path / "d/a.wav",
+            "Well, hello",
+            "zh",
+            "Ann",
+            "female",
+            "34",
+            None,
+            "happy",
         ),
         Utterance("b", "test", tmp_path / "b.flac", "bye", "en", age_group="senior"),
     ]
@@ -44,7 +55,7 @@ def test_json_lines_say_the_same_as_csv(tmp_path: Path) -> None:
     first, second = rows(tmp_path / "csv")[0], rows(tmp_path / "jsonl")[0]
     assert isinstance(first, Utterance)
     assert isinstance(second, Utterance)
-    assert (first.id, first.text, first.age) == (second.id, second.text, second.age) == ("a", "hi", 40)
+    assert (first.id, first.text, first.age) == (second.id, second.text, second.age) == ("a", "hi", "40")
 
 
 def test_a_folder_for_each_split(tmp_path: Path) -> None:
@@ -103,3 +114,57 @@ def test_a_corpus_that_is_not_one(tmp_path: Path, files: dict[str, bytes], messa
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such folder"):
         rows(tmp_path / "gone")
+
+
+def test_recordings_of_one_name_in_two_formats(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text\na.wav,hi\na.flac,hi\nb/a.wav,hi\nc.wav,hi\nc.wav,hi\n"
+    )
+    assert [row.id for row in rows(tmp_path)] == ["a-wav", "a-flac", "b-a", "c", "c"]
+
+
+def test_labels_in_other_words(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,gender,emotion,age_group,age\n"
+        "a.wav,hi,M,joy,Young adult,\nb.wav,hi,x,bored,,\nc.wav,hi,,,child,\nd.wav,hi,Female,SAD,,61.0\n"
+    )
+    assert reasons(tmp_path) == ["", "unknown emotion", "unknown age_group", ""]
+    first, last = (row for row in rows(tmp_path) if isinstance(row, Utterance))
+    assert (first.gender, first.emotion, first.age_group) == ("male", "happy", "young adult")
+    assert (last.gender, last.emotion, last.age) == ("female", "sad", "61")
+
+
+def test_recordings_of_every_kind(shared_data: Path, tmp_path: Path) -> None:
+    """Every codec, 8 to 48 kHz, one to six channels: all come out at 16 kHz."""
+    recordings = sorted((shared_data / "speech" / "misc").iterdir())
+    lines = []
+    for path in recordings:
+        (tmp_path / path.name).symlink_to(path)
+        lines.append(json.dumps({"file_name": path.name, "text": "words"}) + "\n")
+    (tmp_path / "metadata.jsonl").write_text("".join(lines))
+    prepared = prepare("folder", tmp_path, "language=en")
+    assert len(prepared.train) == len(recordings) == 12
+    assert not prepared.rejects
+    suffixes = {Path(cut.recording.sources[0].source).suffix for cut in prepared.train.values()}
+    assert suffixes == {".wav", ".flac", ".mp3", ".opus", ".mp4", ".sph"}
+    for cut in prepared.train.values():
+        assert len(load_cut(cut)) == pytest.approx(cut.num_samples, abs=1)
+
+
+def test_spoken_digits(shared_data: Path, tmp_path: Path) -> None:
+    """2,000 people's recordings at 8 kHz, some of them shorter than the encoders can use."""
+    lines = ["file_name,text,speaker\n"]
+    for path in sorted((shared_data / "speech" / "fsdd").glob("*.wav")):
+        (tmp_path / path.name).symlink_to(path)
+        digit, speaker, _ = path.stem.split("_")
+        lines.append(f"{path.name},{digit},{speaker}\n")
+    (tmp_path / "metadata.csv").write_text("".join(lines))
+    prepared = prepare("folder", tmp_path)
+    assert len(prepared.train) + len(prepared.rejects) == 2000
+    assert set(prepared.rejects.values()) == {"audio too short"}
+    assert {cut.supervisions[0].speaker for cut in prepared.train.values()} == {
+        "george",
+        "jackson",
+        "lucas",
+        "nicolas",
+    }

@@ -1,0 +1,76 @@
+"""Recipe `cuts`: lhotse manifests made elsewhere, their paths corrected, checked as any corpus is.
+
+cuts_train.jsonl.gz, cuts_validation.jsonl.gz and cuts_test.jsonl.gz are the splits; any other manifest is train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+from lhotse.cut import Cut
+
+from azeros.data.labels import emotion_of, gender_of, known
+from azeros.data.manifests import read_cuts
+from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
+from azeros.data.recipes.layout import SPLITS
+from azeros.errors import CorpusError
+from azeros.params import CutsCorpus
+
+_LANGUAGES = {"chinese": "zh", "english": "en"}  # as lhotse's recipes have them
+_OURS = ("age", "age_group", "emotion")
+
+
+def prepare(corpus: CutsCorpus, seed: int) -> Source:
+    """The cuts of each manifest in turn, read as they are asked for.
+
+    Raises:
+        CorpusError: no manifest in the folder; while iterating, ManifestError: a manifest is damaged.
+    """
+    files = sorted(corpus.path.glob("*.jsonl.gz")) if corpus.path.is_dir() else [corpus.path]
+    if not files:
+        raise CorpusError(f"{corpus.path}: no manifest *.jsonl.gz in it; correct the path")
+    return Source(None, chain.from_iterable(_rows(file, corpus.replace_prefix) for file in files))
+
+
+def _rows(file: Path, prefixes: Mapping[str, str]) -> Iterator[Row]:
+    split = SPLITS.get(file.name.removesuffix(".jsonl.gz").rpartition("_")[2], "train")
+    return rows_of(read_cuts(file), lambda cut: _utterance(cut, split, prefixes))
+
+
+def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
+    if len(cut.supervisions) != 1 or cut.recording is None or len(cut.recording.sources) != 1:
+        raise BadRow(cut.id, "malformed row", f"cut {cut.id}: not one supervision of one file")
+    said, source = cut.supervisions[0], cut.recording.sources[0]
+    if source.type != "file":
+        raise BadRow(cut.id, "malformed row", f"cut {cut.id}: its sound is of type {source.type}, not a file")
+    whole = cut.start == 0 and cut.duration == cut.recording.duration
+    custom = dict(said.custom or {})
+    about = {key: known(custom.pop(key, None)) for key in _OURS}
+    try:
+        emotion = emotion_of(about["emotion"])
+    except ValueError as error:
+        raise BadRow(cut.id, "unknown emotion", f"cut {cut.id}: {error}") from error
+    return Utterance(
+        id=cut.id,
+        split=split,
+        audio=Path(_replace(source.source, prefixes)),
+        text=said.text,
+        language=_LANGUAGES.get((said.language or "").lower(), said.language),
+        speaker=said.speaker,
+        gender=gender_of(said.gender),
+        age=about["age"],
+        age_group=about["age_group"],
+        emotion=emotion,
+        start_s=0.0 if whole else cut.start,
+        duration_s=None if whole else cut.duration,
+        custom=custom,
+    )
+
+
+def _replace(path: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if path.startswith(old):
+            return new + path.removeprefix(old)
+    return path
