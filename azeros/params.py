@@ -261,10 +261,16 @@ class TrainStage(Section):
     checkpoint_every_steps: Count
 
 
+class FirstStage(TrainStage):
+    """Settings of stage 1, which has no second slot yet."""
+
+    tagged_share: Share  # of the rows whose audio stands in the tags of stage 2; the paper has none
+
+
 class Train(Section):
     """The two training stages."""
 
-    stage1: TrainStage
+    stage1: FirstStage
     stage2: TrainStage
 
 

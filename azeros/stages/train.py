@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.errors import StageError
-from azeros.params import Params, TrainStage
+from azeros.params import FirstStage, Params, TrainStage
 from azeros.work import hash_files, stage_output, work_dir, write_json
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import save_projectors
     from azeros.training.encoded import encode_cuts
-    from azeros.training.loop import train, write_curve
-    from azeros.training.rows import batches, read_rows
+    from azeros.training.loop import num_tokens, train, write_curve
+    from azeros.training.rows import batches, read_rows, with_tagged
 
     stage: TrainStage = getattr(params.train, name)
     paraling = name == "stage2"
@@ -43,6 +43,8 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
     folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
     read = {set_name: read_rows(folder, params.filter) for set_name, folder in folders.items()}
     sets = {set_name: rows for set_name, (rows, _) in read.items()}
+    share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
+    mixed, weights = with_tagged(sets, stage.sets, share) if share else (sets, stage.sets)
     cuts: dict[str, list[Cut]] = {}
     for set_name, rows in sets.items():
         cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
@@ -61,7 +63,10 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
         encoded = encode_cuts(model, encoder_paths(params, paraling), cuts, manifests)
-        curve = train(model, batches(sets, stage, params.seed), encoded, stage, work, run_log.log)
+        stream = batches(
+            mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoded)
+        )
+        curve = train(model, stream, encoded, stage, work, run_log.log)
         save_projectors(model, draft / "projectors.safetensors")
         write_curve(draft / "curve.csv", curve)
         write_json(draft / "metrics.json", _metrics(read, curve[-1]))

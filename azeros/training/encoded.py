@@ -48,6 +48,10 @@ class EncodedCuts:
             padded[f"{branch}_lens"] = torch.tensor([len(item) for item in items])
         return EncoderOutputs(**padded)  # type: ignore[arg-type]
 
+    def num_frames(self, key: str) -> dict[str, int]:
+        """Branch -> frames of a cut's outputs."""
+        return {branch: len(by_id[key]) for branch, by_id in self._outputs.items()}
+
     def branches(self, names: Iterable[str]) -> EncodedCuts:
         """The outputs of some of the encoders."""
         return EncodedCuts({name: self._outputs[name] for name in names})

@@ -14,6 +14,7 @@ import torch
 
 from azeros.errors import StageError
 from azeros.model.checkpoint import read_weights
+from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
@@ -22,6 +23,8 @@ from azeros.training.optimizer import Muon
 from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
 
+# The tags of stage 2 around the one slot that stage 1 has.
+_TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
 CURVE_FIELDS = (
     "step",
     "loss",
@@ -45,8 +48,18 @@ class Step:
 
 def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
     """The conversation that a row teaches (spec/AZEROS.md section 3)."""
-    user = f"{audio_token_wrapped} {row.instruction}".strip()
+    wrapped = _TAGGED if row.tagged else audio_token_wrapped
+    user = f"{wrapped} {row.instruction}".strip()
     return [{"role": "user", "content": user}, {"role": "assistant", "content": row.response}]
+
+
+def num_tokens(row: Row, model: AZerosModel, encoded: EncodedCuts) -> int:
+    """How many positions of the language model the row takes, its audio included."""
+    wrapped = model.audio_token_wrapped
+    read = len(model.processor.encode_training(messages_of(row, wrapped), wrapped).ids)
+    frames = encoded.num_frames(row.key)
+    slots = [num // getattr(model, f"{branch}_encoder_projector").rate for branch, num in frames.items()]
+    return read - len(slots) + sum(slots)
 
 
 def train(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.data.manifests import cut_text, read_cuts, unfit
 from azeros.errors import ManifestError
-from azeros.params import Filter, TrainStage
+from azeros.params import Filter
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -26,6 +27,8 @@ class Row:
     cut: Cut
     instruction: str
     response: str
+    tagged: bool = False
+    """Whether the one slot of stage 1 stands in the tags of stage 2 all the same."""
 
     @property
     def key(self) -> str:
@@ -59,22 +62,50 @@ def read_rows(targets: Path, settings: Filter) -> tuple[list[Row], dict[str, int
     return rows, rejects
 
 
-def batches(sets: Mapping[str, list[Row]], stage: TrainStage, seed: int) -> Iterator[list[Row]]:
-    """Endless batches that mix the sets by hours times weight; the n-th is a function of the arguments alone, so a resumed run skips to it."""
+def with_tagged(
+    sets: Mapping[str, list[Row]], weights: Mapping[str, float], share: float
+) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """Sets and weights in which each set comes twice: bare, and `share` of the time in the tags.
+
+    Stage 2 keeps the semantic projector as it is and puts its audio into tags, where a small language model
+    understands less of what was only ever heard bare.
+    """
+    bare = {name: (1 - share) * weight for name, weight in weights.items()}
+    tagged = {f"{name} in tags": [replace(row, tagged=True) for row in rows] for name, rows in sets.items()}
+    return {**sets, **tagged}, bare | {f"{name} in tags": share * weight for name, weight in weights.items()}
+
+
+def batches(
+    sets: Mapping[str, list[Row]],
+    weights: Mapping[str, float],
+    batch_size: int,
+    seed: int,
+    length: Callable[[Row], int],
+) -> Iterator[list[Row]]:
+    """Endless batches that mix the sets by hours times weight; the n-th is a function of the arguments alone, so a resumed run skips to it.
+
+    Args:
+        sets: rows by the name of their set.
+        weights: of the sets, by their names.
+        batch_size: rows of a batch.
+        seed: of the order.
+        length: how much room a row takes in a batch; rows of like length come together.
+    """
     rng = random.Random(seed)
     names = sorted(sets)
     hours = [sum(row.cut.duration for row in sets[name]) / 3600 for name in names]
-    shares = [h * stage.sets[name] for name, h in zip(names, hours, strict=True)]
-    streams = {name: _shuffled(sets[name], random.Random(f"{seed}-{name}")) for name in names}
+    shares = [h * weights[name] for name, h in zip(names, hours, strict=True)]
+    measured = {name: [(length(row), row) for row in sets[name]] for name in names}
+    streams = {name: _shuffled(measured[name], random.Random(f"{seed}-{name}")) for name in names}
     while True:
-        drawn = rng.choices(names, shares, k=stage.batch_size * _POOL_BATCHES)
-        pool = sorted((next(streams[name]) for name in drawn), key=lambda row: row.cut.duration)
-        chunks = [pool[i : i + stage.batch_size] for i in range(0, len(pool), stage.batch_size)]
+        drawn = rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
+        pool = [row for _, row in sorted((next(streams[name]) for name in drawn), key=itemgetter(0))]
+        chunks = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
         rng.shuffle(chunks)
         yield from chunks
 
 
-def _shuffled(rows: list[Row], rng: random.Random) -> Iterator[Row]:
+def _shuffled(rows: list[tuple[int, Row]], rng: random.Random) -> Iterator[tuple[int, Row]]:
     """All rows in random order, again and again."""
     while True:
         yield from rng.sample(rows, len(rows))

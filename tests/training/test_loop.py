@@ -10,8 +10,9 @@ from lhotse import MonoCut, SupervisionSegment
 from azeros import AZerosModel
 from azeros.errors import StageError
 from azeros.params import TrainStage, load_params
+from azeros.sift.prompts import wrap_metadata
 from azeros.training.encoded import EncodedCuts
-from azeros.training.loop import train
+from azeros.training.loop import messages_of, num_tokens, train
 from azeros.training.rows import Row, batches
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +35,11 @@ def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, f
     width = int(model.speech_encoder.output_dim)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     outputs = {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}
-    curve = train(
-        model, batches({"tiny_s": rows()}, settings, 1), EncodedCuts({"speech": outputs}), settings, work, log
+    encoded = EncodedCuts({"speech": outputs})
+    stream = batches(
+        {"tiny_s": rows()}, settings.sets, settings.batch_size, 1, lambda row: num_tokens(row, model, encoded)
     )
-    return model, curve
+    return model, train(model, stream, encoded, settings, work, log)
 
 
 def log(metrics: Mapping[str, float], step: int) -> None:
@@ -69,6 +71,26 @@ def _at_step_four(folder: Path, settings: TrainStage) -> dict[str, object]:
     state: dict[str, object] = torch.load(work / "checkpoint.pt", weights_only=True)
     assert state["step"] == 4
     return state
+
+
+def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
+    names = ("llm", "speech_encoder", "paraling_encoder")
+    model = AZerosModel.from_foundation(*(str(WEIGHTS / name) for name in names), seed=0)
+    outputs = {
+        branch: {"c0": torch.zeros(num, int(getattr(model, f"{branch}_encoder").output_dim))}
+        for branch, num in (("speech", 23), ("paraling", 30))
+    }
+    encoded = EncodedCuts(outputs)
+    row = Row(rows()[0].cut, "what is the topic?", "the number is nine. 你好")
+    messages = [messages_of(row, model.audio_token_wrapped)]
+    inputs = model.prepare_training(messages, model.project(encoded.batch(["c0"])))
+    assert num_tokens(row, model, encoded) == inputs["inputs_embeds"].shape[1]
+
+
+def test_a_tagged_row_is_read_as_the_text_of_stage_2() -> None:
+    row = Row(rows()[0].cut, "", "yes", tagged=True)
+    user = messages_of(row, "<|AUDIO|>")[0]["content"]
+    assert user.replace("<|AUDIO|>", "tom sings") == wrap_metadata("tom sings", {})
 
 
 def test_only_projectors_learn(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from azeros.model.foundation import load_tokenizer
 from azeros.model.processing import IGNORED, AzerosProcessor
 from azeros.params import load_params
 from azeros.training.loop import messages_of
-from azeros.training.rows import Row, batches, read_rows
+from azeros.training.rows import Row, batches, read_rows, with_tagged
 from tests.conftest import ROOT
 
 LLM = ROOT / "azeros/tiny/weights/llm"
@@ -44,23 +44,47 @@ def test_the_false_end_of_a_cut_off_answer_is_not_learned(tmp_path: Path) -> Non
     assert learned == {"whole": "the sky<|im_end|>\n", "cut": "the sky"}
 
 
+def by_duration(row: Row) -> int:
+    return int(row.cut.duration)
+
+
 SETS = {"tiny_s": rows("s", 50, 2.0), "tiny_sit": rows("p", 50, 1.0)}
 
 
+def keys(seed: int, start: int, stop: int) -> list[list[str]]:
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, seed, by_duration)
+    return [[row.key for row in batch] for batch in islice(stream, start, stop)]
+
+
 def test_the_same_seed_gives_the_same_batches_and_a_resumed_run_can_skip() -> None:
-    first = [[row.key for row in batch] for batch in islice(batches(SETS, STAGE, 3), 40)]
-    again = [[row.key for row in batch] for batch in islice(batches(SETS, STAGE, 3), 25, 40)]
-    assert first[25:] == again
-    assert first != [[row.key for row in batch] for batch in islice(batches(SETS, STAGE, 4), 40)]
+    assert keys(3, 0, 40)[25:] == keys(3, 25, 40)
+    assert keys(3, 0, 40) != keys(4, 0, 40)
 
 
 def test_sets_are_mixed_by_hours_times_weight() -> None:
-    drawn = [row.key[0] for batch in islice(batches(SETS, STAGE, 0), 160) for row in batch]
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, 0, by_duration)
+    drawn = [row.key[0] for batch in islice(stream, 160) for row in batch]
     wanted = 2.0 * STAGE.sets["tiny_s"] / (2.0 * STAGE.sets["tiny_s"] + 1.0 * STAGE.sets["tiny_sit"])
     assert abs(drawn.count("s") / len(drawn) - wanted) < 0.03
 
 
 def test_a_set_is_gone_through_before_it_repeats() -> None:
-    drawn = [row.key for batch in islice(batches({"tiny_s": SETS["tiny_s"]}, STAGE, 0), 16) for row in batch]
+    stream = batches({"tiny_s": SETS["tiny_s"]}, STAGE.sets, STAGE.batch_size, 0, by_duration)
+    drawn = [row.key for batch in islice(stream, 16) for row in batch]
     counts = {drawn.count(row.key) for row in SETS["tiny_s"]}
     assert max(counts) - min(counts) <= 1
+
+
+def test_rows_of_like_length_come_together() -> None:
+    lengths = {row.key: number for number, row in enumerate(SETS["tiny_s"] + SETS["tiny_sit"])}
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, 0, lambda row: lengths[row.key])
+    found = [[lengths[row.key] for row in batch] for batch in islice(stream, 16)]
+    # A sixteenth of the pool, in order, spans about a sixteenth of the hundred lengths.
+    assert max(max(batch) - min(batch) for batch in found) < 15
+
+
+def test_a_share_of_the_rows_stands_in_the_tags() -> None:
+    sets, weights = with_tagged(SETS, STAGE.sets, 0.25)
+    drawn = [row for batch in islice(batches(sets, weights, 32, 0, by_duration), 160) for row in batch]
+    assert abs(sum(row.tagged for row in drawn) / len(drawn) - 0.25) < 0.03
+    assert {row.key for row in drawn if row.tagged} == {row.key for rows in SETS.values() for row in rows}
