@@ -23,6 +23,7 @@ FLOORS = [
     ("stage1", "plain", 0.75),
     ("stage1", "topic", 0.9),
     ("stage1", "who", 0.8),
+    ("stage2", "plain", 0.65),
     ("stage2", "gender", 0.7),
     ("stage2", "age", 0.6),
     ("stage2", "emotion", 0.5),
