@@ -259,6 +259,16 @@ class TrainStage(Section):
     schedule: Schedule
     log_every_steps: Count
     checkpoint_every_steps: Count
+    encoder_outputs: Literal[
+        "stored", "live"
+    ]  # once for each recording, kept in .work; or for each batch anew
+    spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
+
+    @model_validator(mode="after")
+    def _augments_what_is_encoded_anew(self) -> Self:
+        if self.spec_augment and self.encoder_outputs == "stored":
+            raise ValueError("spec_augment: what is stored cannot be augmented; write encoder_outputs: live")
+        return self
 
 
 class FirstStage(TrainStage):

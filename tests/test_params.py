@@ -69,6 +69,7 @@ def test_params_are_frozen() -> None:
         ("mode: sift_s}", "mode: sift_x}", ["sift.sets.tiny_s.mode", "'sift_ssp'"]),
         (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sit: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
+        ("spec_augment: false", "spec_augment: true", ["what is stored cannot be augmented"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
