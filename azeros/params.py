@@ -431,6 +431,28 @@ def override(path: Path, values: Mapping[str, Any]) -> Params:
     return params
 
 
+def read_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """Overrides by dotted key, a later one in the place of an earlier one.
+
+    Args:
+        items: each `key=value`, or a YAML file that maps dotted keys to values.
+
+    Raises:
+        ParamsError: an item is neither.
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        if "=" in item:
+            key, value = parse_override(item)
+            values[key] = value
+            continue
+        document = _read(Path(item))
+        if not isinstance(document, dict):
+            raise ParamsError(f"{item}: not a mapping of dotted keys to values; see flows/paper.yaml")
+        values |= {str(key): value for key, value in document.items()}
+    return values
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`train.stage1.num_steps=500` -> key and value, the value read as YAML.
 

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from azeros.errors import ParamsError
-from azeros.params import Params, load_params, override, parse_override
+from azeros.params import Params, load_params, override, parse_override, read_overrides
 from tests.conftest import ROOT
 
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -111,6 +111,20 @@ def test_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> Non
     assert params.train.stage1.num_steps == 7
     assert params.corpora.keys() == {"tiny", "mine"}
     assert set(shipped.splitlines()) - set(path.read_text().splitlines()) == {"    num_steps: 1000"}
+
+
+def test_the_papers_recipe_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    params = override(path, read_overrides([str(ROOT / "flows" / "paper.yaml"), "seed=3"]))
+    assert params.seed == 3
+    modes = {params.sift.sets[name].mode for name in params.train.stage2.sets}
+    assert modes == {"sift_s", "sift_sp"}
+    corpora = {params.sift.sets[name].corpus for name in params.train.stage2.sets}
+    assert len(corpora) == 11
+    assert len(params.train.stage2.sets) == 22
+    assert len(params.corpora["commonvoice"].languages) + 2 == 12  # type: ignore[union-attr, arg-type]
+    assert "# Every setting of the pipeline" in path.read_text()
 
 
 @pytest.mark.parametrize(

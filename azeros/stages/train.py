@@ -34,8 +34,8 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import save_projectors
     from azeros.training.encoded import encode_cuts
-    from azeros.training.live import LiveEncoder
-    from azeros.training.loop import Encoder, num_tokens, train, write_curve
+    from azeros.training.encoders import Encoder, LiveEncoder, StoredEncoder
+    from azeros.training.loop import num_tokens, train, write_curve
     from azeros.training.rows import batches, read_rows, with_tagged
 
     stage: TrainStage = getattr(params.train, name)
@@ -64,7 +64,7 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
         encoder: Encoder = (
-            encode_cuts(model, encoder_paths(params, paraling), cuts, manifests)
+            StoredEncoder(encode_cuts(model, encoder_paths(params, paraling), cuts, manifests))
             if stage.encoder_outputs == "stored"
             else LiveEncoder(model, params.seed if stage.spec_augment else None)
         )

@@ -5,7 +5,7 @@ Letters: B batch, T' encoder frames (25 Hz), D encoder width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,6 @@ from azeros.work import hash_files, work_dir
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
-
-    from azeros.training.rows import Row
 
 _SHARD_CUTS = 250
 # Seconds of audio that are encoded together at most.
@@ -50,17 +48,9 @@ class EncodedCuts:
             padded[f"{branch}_lens"] = torch.tensor([len(item) for item in items])
         return EncoderOutputs(**padded)  # type: ignore[arg-type]
 
-    def num_frames(self, cut: Cut) -> dict[str, int]:
+    def num_frames(self, key: str) -> dict[str, int]:
         """Branch -> frames of a cut's outputs."""
-        return {branch: len(by_id[cut.id]) for branch, by_id in self._outputs.items()}
-
-    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[str]]]:
-        """Each batch with the ids of its cuts: their outputs are at hand."""
-        return ((rows, [row.key for row in rows]) for rows in stream)
-
-    def encode(self, loaded: Sequence[str], step: int) -> EncoderOutputs:
-        """The outputs of a batch, at every step the same."""
-        return self.batch(loaded)
+        return {branch: len(by_id[key]) for branch, by_id in self._outputs.items()}
 
     def branches(self, names: Iterable[str]) -> EncodedCuts:
         """The outputs of some of the encoders."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -19,12 +19,10 @@ from azeros.model.encoding import EncoderOutputs
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
+from azeros.training.encoders import Encoder
 from azeros.training.optimizer import Muon
 from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
-
-if TYPE_CHECKING:
-    from lhotse.cut import Cut
 
 # The tags of stage 2 around the one slot that stage 1 has.
 _TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
@@ -56,19 +54,6 @@ def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
     wrapped = _TAGGED if row.tagged else audio_token_wrapped
     user = f"{wrapped} {row.instruction}".strip()
     return [{"role": "user", "content": user}, {"role": "assistant", "content": row.response}]
-
-
-class Encoder(Protocol):
-    """Where encoder outputs come from: `EncodedCuts` or `LiveEncoder`."""
-
-    def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut."""
-
-    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Any]]:
-        """Each batch with what `encode` takes."""
-
-    def encode(self, loaded: Any, step: int) -> EncoderOutputs:
-        """The outputs of a batch."""
 
 
 def num_tokens(row: Row, model: AZerosModel, encoder: Encoder) -> int:

@@ -14,7 +14,7 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 from azeros import AZerosModel
 from azeros.errors import AudioError
 from azeros.params import TrainStage, load_params
-from azeros.training.live import LiveEncoder
+from azeros.training.encoders import LiveEncoder
 from azeros.training.loop import train
 from azeros.training.rows import Row
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-"""Encoder outputs computed for each batch anew: nothing is stored, and features may be augmented.
+"""Where training gets encoder outputs: from what was stored, or computed for each batch anew from features that may be augmented.
 
 Letters: B batch, T feature frames (100 Hz), F mel bins.
 """
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from azeros.data.audio import load_cut
 from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for
 from azeros.model.speech_llm import AZerosModel
+from azeros.training.encoded import EncodedCuts
 from azeros.training.rows import Row
 
 if TYPE_CHECKING:
@@ -33,6 +34,38 @@ Features = dict[str, Tensor]
 """Branch -> (T, F) float32 of one recording."""
 
 
+class Encoder(Protocol):
+    """Batches to encoder outputs, in two steps: the first may run ahead of training."""
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut: what batches are sorted by."""
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Any]]:
+        """Each batch with what `encode` takes."""
+
+    def encode(self, loaded: Any, step: int) -> EncoderOutputs:
+        """The outputs of a batch at a step."""
+
+
+class StoredEncoder:
+    """Outputs that were computed once for each recording, by itself."""
+
+    def __init__(self, encoded: EncodedCuts) -> None:
+        self._encoded = encoded
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut."""
+        return self._encoded.num_frames(cut.id)
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[str]]]:
+        """Each batch with the ids of its cuts."""
+        return ((rows, [row.key for row in rows]) for rows in stream)
+
+    def encode(self, loaded: Sequence[str], step: int) -> EncoderOutputs:
+        """The outputs of a batch, at every step the same."""
+        return self._encoded.batch(loaded)
+
+
 class LiveEncoder:
     """Reads recordings in threads, a few batches ahead, and encodes each batch as the original does, padded."""
 
@@ -42,7 +75,7 @@ class LiveEncoder:
         self._seed = augment_seed
 
     def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut, to within one: what batches are sorted by."""
+        """Branch -> encoder frames of a cut, to within two."""
         num = round(cut.duration * FRAMES_PER_S)
         return {name: num // encoder.stride for name, encoder in self._model.encoders().items()}
 
