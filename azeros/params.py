@@ -248,6 +248,13 @@ class Schedule(Section):
     decay_share: Share  # of the steps, at the end, over which the rate goes to zero; the paper has none
 
 
+class Average(Section):
+    """The mean of the projectors over the last steps takes the place of the last ones."""
+
+    period_steps: Count  # between two that go into the mean
+    last_steps: Count
+
+
 class TrainStage(Section):
     """Settings of one training stage."""
 
@@ -262,12 +269,23 @@ class TrainStage(Section):
     encoder_outputs: Literal[
         "stored", "live"
     ]  # once for each recording, kept in .work; or for each batch anew
+    average: Average | None
     spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
 
     @model_validator(mode="after")
     def _augments_what_is_encoded_anew(self) -> Self:
         if self.spec_augment and self.encoder_outputs == "stored":
             raise ValueError("spec_augment: what is stored cannot be augmented; write encoder_outputs: live")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_whole_periods(self) -> Self:
+        if self.average:
+            period, last = self.average.period_steps, self.average.last_steps
+            if last > self.num_steps or last % period or self.num_steps % period:
+                raise ValueError(
+                    "average: num_steps and last_steps must be multiples of period_steps, last_steps the smaller"
+                )
         return self
 
 

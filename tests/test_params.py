@@ -69,6 +69,7 @@ def test_params_are_frozen() -> None:
         ("mode: sift_s}", "mode: sift_x}", ["sift.sets.tiny_s.mode", "'sift_ssp'"]),
         (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sit: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
+        ("average: null", "average: {period_steps: 3, last_steps: 9}", ["must be multiples of period_steps"]),
         ("spec_augment: false", "spec_augment: true", ["what is stored cannot be augmented"]),
     ],
 )

@@ -19,6 +19,7 @@ from azeros.model.encoding import EncoderOutputs
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
+from azeros.training.average import ParameterAverage
 from azeros.training.encoders import Encoder
 from azeros.training.optimizer import Muon
 from azeros.training.rows import Row
@@ -78,7 +79,8 @@ def train(
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(stage.optimizer, list(trainable.values()))
-    done, curve = _resume(work, trainable, optimizer)
+    average = ParameterAverage(trainable, stage.average, stage.num_steps) if stage.average else None
+    done, curve = _resume(work, trainable, optimizer, average)
     since: list[Step] = []
     started = time.monotonic()
     with track(work.parent.name, stage.num_steps) as advance:
@@ -93,13 +95,17 @@ def train(
             outputs = encoder.encode(batch, number)
             since.append(_step(model, rows, outputs, optimizer, list(trainable.values())))
             since[-1].wait_s = waited
+            if average:
+                average.update(number)
             advance(1)
             if number % stage.log_every_steps == 0 or number == stage.num_steps:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
                 log({k: v for k, v in curve[-1].items() if k != "step"}, number)
                 since, started = [], time.monotonic()
             if number % stage.checkpoint_every_steps == 0:
-                _save(work, number, trainable, optimizer, curve)
+                _save(work, number, trainable, optimizer, average, curve)
+    if average:
+        average.apply()
     return curve
 
 
@@ -156,6 +162,7 @@ def _save(
     number: int,
     trainable: dict[str, Any],
     optimizer: torch.optim.Optimizer,
+    average: ParameterAverage | None,
     curve: list[dict[str, float]],
 ) -> None:
     draft = work / ".checkpoint.partial"
@@ -163,6 +170,7 @@ def _save(
         "step": number,
         "params": {k: p.detach() for k, p in trainable.items()},
         "optimizer": optimizer.state_dict(),
+        "average": [average.mean, average.before] if average else None,
         "curve": curve,
     }
     # Through Python's file, whose errors say that the disk is full; torch's own do not.
@@ -172,7 +180,10 @@ def _save(
 
 
 def _resume(
-    work: Path, trainable: dict[str, Any], optimizer: torch.optim.Optimizer
+    work: Path,
+    trainable: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    average: ParameterAverage | None,
 ) -> tuple[int, list[dict[str, float]]]:
     path = work / "checkpoint.pt"
     if not path.exists():
@@ -182,6 +193,8 @@ def _resume(
         for name, param in trainable.items():
             param.copy_(state["params"][name])
     optimizer.load_state_dict(state["optimizer"])
+    if average:
+        average.mean, average.before = state["average"]
     return int(state["step"]), list(state["curve"])
 
 

@@ -13,7 +13,7 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 
 from azeros import AZerosModel
 from azeros.errors import AudioError
-from azeros.params import TrainStage, load_params
+from azeros.params import Average, TrainStage, load_params
 from azeros.training.encoders import LiveEncoder
 from azeros.training.loop import train
 from azeros.training.rows import Row
@@ -78,7 +78,13 @@ def test_augmentation_follows_from_seed_and_step(rows: list[Row], model: AZerosM
 
 def test_a_stopped_run_ends_where_an_unbroken_one_does(rows: list[Row], tmp_path: Path) -> None:
     settings = load_params(ROOT / "params.yaml").train.stage1.model_copy(
-        update={"num_steps": 6, "checkpoint_every_steps": 4, "log_every_steps": 2, "spec_augment": True}
+        update={
+            "num_steps": 6,
+            "checkpoint_every_steps": 4,
+            "log_every_steps": 2,
+            "spec_augment": True,
+            "average": Average(period_steps=1, last_steps=4),
+        }
     )
 
     def run(work: Path, stage: TrainStage) -> list[torch.Tensor]:

@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {
     "log_every_steps": 1,
     "checkpoint_every_steps": 1000,
     "encoder_outputs": "live",
+    "average": None,
     "spec_augment": False,
 }
 
