@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from azeros.data import commands as data
 from azeros.errors import AzerosError
-from azeros.params import Mode, Params, load_params
+from azeros.params import Mode, Params, load_params, override, read_overrides
 from azeros.work import die_with_parent, is_disk_full
 
 _INTERRUPTED = 130  # what shells report after Ctrl-C
@@ -273,6 +273,22 @@ def chat(
     from azeros.serving import chat as serving
 
     typer.echo(serving.answer(model, wav, prompt))
+
+
+@app.command(
+    name="override", epilog="Example: azeros override flows/paper.yaml train.stage1.num_steps=200000"
+)
+def override_settings(
+    items: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY=VALUE|FILE...", help="Settings by dotted key, or files of them."),
+    ],
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Write settings into params.yaml, whose comments stay; nothing is written unless all of it is valid."""
+    values = read_overrides(items)
+    override(params, values)
+    typer.echo(f"{params}: {len(values)} settings written; git diff {params} shows them")
 
 
 @app.command(

@@ -248,6 +248,13 @@ class Schedule(Section):
     decay_share: Share  # of the steps, at the end, over which the rate goes to zero; the paper has none
 
 
+class Average(Section):
+    """The mean of the projectors over the last steps takes the place of the last ones."""
+
+    period_steps: Count  # between two that go into the mean
+    last_steps: Count
+
+
 class TrainStage(Section):
     """Settings of one training stage."""
 
@@ -259,6 +266,27 @@ class TrainStage(Section):
     schedule: Schedule
     log_every_steps: Count
     checkpoint_every_steps: Count
+    encoder_outputs: Literal[
+        "stored", "live"
+    ]  # once for each recording, kept in .work; or for each batch anew
+    average: Average | None
+    spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
+
+    @model_validator(mode="after")
+    def _augments_what_is_encoded_anew(self) -> Self:
+        if self.spec_augment and self.encoder_outputs == "stored":
+            raise ValueError("spec_augment: what is stored cannot be augmented; write encoder_outputs: live")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_whole_periods(self) -> Self:
+        if self.average:
+            period, last = self.average.period_steps, self.average.last_steps
+            if last > self.num_steps or last % period or self.num_steps % period:
+                raise ValueError(
+                    "average: num_steps and last_steps must be multiples of period_steps, last_steps the smaller"
+                )
+        return self
 
 
 class FirstStage(TrainStage):
@@ -419,6 +447,28 @@ def override(path: Path, values: Mapping[str, Any]) -> Params:
     finally:
         draft.unlink(missing_ok=True)
     return params
+
+
+def read_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """Overrides by dotted key, a later one in the place of an earlier one.
+
+    Args:
+        items: each `key=value`, or a YAML file that maps dotted keys to values.
+
+    Raises:
+        ParamsError: an item is neither.
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        if "=" in item:
+            key, value = parse_override(item)
+            values[key] = value
+            continue
+        document = _read(Path(item))
+        if not isinstance(document, dict):
+            raise ParamsError(f"{item}: not a mapping of dotted keys to values; see flows/paper.yaml")
+        values |= {str(key): value for key, value in document.items()}
+    return values
 
 
 def parse_override(text: str) -> tuple[str, Any]:

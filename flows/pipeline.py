@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
 from azeros.errors import AzerosError, StageError
-from azeros.params import load_params, override, parse_override
+from azeros.params import load_params, override, read_overrides
 from flows.plugin import DEFAULT_DEPLOYMENT
 
 PARAMS = Path("params.yaml")
@@ -38,7 +38,8 @@ def train_azeros(overrides: Sequence[str] = ()) -> None:
     """Bring every stage of dvc.yaml up to date and release the model.
 
     Args:
-        overrides: settings to write into params.yaml first, like `train.stage1.num_steps=500`.
+        overrides: settings to write into params.yaml first, like `train.stage1.num_steps=500`, and files of such
+            settings, like `flows/paper.yaml`.
     """
     change_settings(overrides)
     _run_stages(stages_in_order())
@@ -68,7 +69,7 @@ def release() -> None:
 def change_settings(overrides: Sequence[str]) -> None:
     """Write overrides into params.yaml, where `git diff` shows them; Prefect keeps them with the run."""
     if overrides:
-        override(PARAMS, dict(map(parse_override, overrides)))
+        override(PARAMS, read_overrides(overrides))
         get_run_logger().info("params.yaml now has %s", ", ".join(overrides))
 
 

@@ -15,7 +15,18 @@ from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
 # Commands beside the pipeline.
-TOOLS = {"chat", "data", "export", "judge", "lineage", "panda-weights", "release", "score", "tiny"}
+TOOLS = {
+    "chat",
+    "data",
+    "export",
+    "judge",
+    "lineage",
+    "override",
+    "panda-weights",
+    "release",
+    "score",
+    "tiny",
+}
 SHARED_SECTIONS = {
     "seed",
     "commercial",

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from azeros.errors import ParamsError
-from azeros.params import Params, load_params, override, parse_override
+from azeros.params import Params, load_params, override, parse_override, read_overrides
 from tests.conftest import ROOT
 
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -69,6 +69,8 @@ def test_params_are_frozen() -> None:
         ("mode: sift_s}", "mode: sift_x}", ["sift.sets.tiny_s.mode", "'sift_ssp'"]),
         (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sit: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
+        ("average: null", "average: {period_steps: 3, last_steps: 9}", ["must be multiples of period_steps"]),
+        ("spec_augment: false", "spec_augment: true", ["what is stored cannot be augmented"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
@@ -110,6 +112,20 @@ def test_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> Non
     assert params.train.stage1.num_steps == 7
     assert params.corpora.keys() == {"tiny", "mine"}
     assert set(shipped.splitlines()) - set(path.read_text().splitlines()) == {"    num_steps: 1000"}
+
+
+def test_the_papers_recipe_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text())
+    params = override(path, read_overrides([str(ROOT / "flows" / "paper.yaml"), "seed=3"]))
+    assert params.seed == 3
+    modes = {params.sift.sets[name].mode for name in params.train.stage2.sets}
+    assert modes == {"sift_s", "sift_sp"}
+    corpora = {params.sift.sets[name].corpus for name in params.train.stage2.sets}
+    assert len(corpora) == 11
+    assert len(params.train.stage2.sets) == 22
+    assert len(params.corpora["commonvoice"].languages) + 2 == 12  # type: ignore[union-attr, arg-type]
+    assert "# Every setting of the pipeline" in path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast
@@ -247,6 +247,10 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
             return [("speech", self.speech_encoder_projector)]
         return [("paraling", self.paraling_encoder_projector), ("speech", self.speech_encoder_projector)]
 
+    def encoders(self) -> dict[str, Any]:
+        """Branch (paraling, speech) -> its frozen encoder, in the order of the slots."""
+        return {name: getattr(self, f"{name}_encoder") for name, _ in self._branches()}
+
     def encode(self, features: Tensor, lengths: Tensor, by_length: bool = False) -> EncoderOutputs:
         """Run the frozen encoders on features.
 
@@ -261,7 +265,7 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
         Raises:
             AudioError: an item is too short to give a token, or longer than the config's max_audio_s.
         """
-        return self._encode({name: (features, lengths) for name, _ in self._branches()}, by_length)
+        return self.encode_features(dict.fromkeys(self.encoders(), (features, lengths)), by_length)
 
     def encode_audios(self, audios: Sequence[Audio], by_length: bool = False) -> EncoderOutputs:
         """Run the frozen encoders on recordings, each encoder on its own kind of features; else as `encode`.
@@ -274,16 +278,22 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
             AudioError: a recording is missing, unreadable, empty, not finite, too short or too long.
         """
         waves = [load_wave(audio) for audio in audios]
-        features = {
-            name: features_for(getattr(self, f"{name}_encoder"), waves) for name, _ in self._branches()
-        }
-        return self._encode(features, by_length)
+        features = {name: features_for(encoder, waves) for name, encoder in self.encoders().items()}
+        return self.encode_features(features, by_length)
 
-    def _encode(self, inputs: dict[str, tuple[Tensor, Tensor]], by_length: bool) -> EncoderOutputs:
+    def encode_features(
+        self, inputs: Mapping[str, tuple[Tensor, Tensor]], by_length: bool = False
+    ) -> EncoderOutputs:
+        """Run the frozen encoders, each on features and lengths of its own; else as `encode`.
+
+        Args:
+            inputs: branch (speech, paraling) -> features (B, T, F) and lengths (B,).
+            by_length: encode items of unequal length apart.
+        """
         outputs: dict[str, Tensor] = {}
-        for branch, (features, lengths) in inputs.items():
+        for branch, encoder in self.encoders().items():
+            features, lengths = inputs[branch]
             self._check_lengths(lengths)
-            encoder = getattr(self, f"{branch}_encoder")
             frames, lens = run_encoder(encoder, features.to(self.device), lengths.to(self.device), by_length)
             outputs |= {branch: frames, f"{branch}_lens": lens}
         return EncoderOutputs(**outputs)

@@ -34,6 +34,7 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import save_projectors
     from azeros.training.encoded import encode_cuts
+    from azeros.training.encoders import Encoder, LiveEncoder, StoredEncoder
     from azeros.training.loop import num_tokens, train, write_curve
     from azeros.training.rows import batches, read_rows, with_tagged
 
@@ -62,11 +63,15 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         model = build_model(params, paraling, start)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
-        encoded = encode_cuts(model, encoder_paths(params, paraling), cuts, manifests)
-        stream = batches(
-            mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoded)
+        encoder: Encoder = (
+            StoredEncoder(encode_cuts(model, encoder_paths(params, paraling), cuts, manifests))
+            if stage.encoder_outputs == "stored"
+            else LiveEncoder(model, params.seed if stage.spec_augment else None)
         )
-        curve = train(model, stream, encoded, stage, work, run_log.log)
+        stream = batches(
+            mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoder)
+        )
+        curve = train(model, stream, encoder, stage, work, run_log.log)
         save_projectors(model, draft / "projectors.safetensors")
         write_curve(draft / "curve.csv", curve)
         write_json(draft / "metrics.json", _metrics(read, curve[-1]))

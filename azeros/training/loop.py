@@ -15,10 +15,12 @@ import torch
 from azeros.errors import StageError
 from azeros.model.checkpoint import read_weights
 from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
+from azeros.model.encoding import EncoderOutputs
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
-from azeros.training.encoded import EncodedCuts
+from azeros.training.average import ParameterAverage
+from azeros.training.encoders import Encoder
 from azeros.training.optimizer import Muon
 from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
@@ -44,6 +46,8 @@ class Step:
     gradient_norm: float
     audio_s: float
     padding_share: float
+    wait_s: float = 0.0
+    """For recordings to be read."""
 
 
 def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
@@ -53,17 +57,17 @@ def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": user}, {"role": "assistant", "content": row.response}]
 
 
-def num_tokens(row: Row, model: AZerosModel, encoded: EncodedCuts) -> int:
+def num_tokens(row: Row, model: AZerosModel, encoder: Encoder) -> int:
     """How many positions of the language model the row takes, its audio included."""
     wrapped = model.audio_token_wrapped
     read = len(model.processor.encode_training(messages_of(row, wrapped), wrapped).ids)
-    frames = encoded.num_frames(row.key)
+    frames = encoder.num_frames(row.cut)
     slots = [num // getattr(model, f"{branch}_encoder_projector").rate for branch, num in frames.items()]
     return read - len(slots) + sum(slots)
 
 
 def train(
-    model: AZerosModel, stream: Iterator[list[Row]], encoded: EncodedCuts, stage: TrainStage, work: Path,
+    model: AZerosModel, stream: Iterator[list[Row]], encoder: Encoder, stage: TrainStage, work: Path,
     log: Callable[[Mapping[str, float], int], None],
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train the projectors that require gradients for `stage.num_steps` steps and return the learning curve.
@@ -75,22 +79,33 @@ def train(
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(stage.optimizer, list(trainable.values()))
-    done, curve = _resume(work, trainable, optimizer)
+    average = ParameterAverage(trainable, stage.average, stage.num_steps) if stage.average else None
+    done, curve = _resume(work, trainable, optimizer, average)
     since: list[Step] = []
     started = time.monotonic()
     with track(work.parent.name, stage.num_steps) as advance:
         advance(done)
-        for number, rows in enumerate(islice(stream, done, stage.num_steps), done + 1):
+        loaded = encoder.load(islice(stream, done, stage.num_steps))
+        for number in range(done + 1, stage.num_steps + 1):
+            asked = time.monotonic()
+            rows, batch = next(loaded)
+            waited = time.monotonic() - asked
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(number, stage.num_steps, stage.schedule)
-            since.append(_step(model, rows, encoded, optimizer, list(trainable.values())))
+            outputs = encoder.encode(batch, number)
+            since.append(_step(model, rows, outputs, optimizer, list(trainable.values())))
+            since[-1].wait_s = waited
+            if average:
+                average.update(number)
             advance(1)
             if number % stage.log_every_steps == 0 or number == stage.num_steps:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
                 log({k: v for k, v in curve[-1].items() if k != "step"}, number)
                 since, started = [], time.monotonic()
             if number % stage.checkpoint_every_steps == 0:
-                _save(work, number, trainable, optimizer, curve)
+                _save(work, number, trainable, optimizer, average, curve)
+    if average:
+        average.apply()
     return curve
 
 
@@ -104,12 +119,12 @@ def make_optimizer(name: Literal["adam", "muon"], params: list[torch.nn.Paramete
 def _step(
     model: AZerosModel,
     rows: list[Row],
-    encoded: EncodedCuts,
+    outputs: EncoderOutputs,
     optimizer: torch.optim.Optimizer,
     params: list[Any],
 ) -> Step:
-    frames = model.project(encoded.batch([row.key for row in rows]))
-    inputs = model.prepare_training([messages_of(row, model.audio_token_wrapped) for row in rows], frames)
+    messages = [messages_of(row, model.audio_token_wrapped) for row in rows]
+    inputs = model.prepare_training(messages, model.project(outputs))
     out = model(**inputs)
     if not torch.isfinite(out.loss):
         raise StageError(
@@ -138,7 +153,7 @@ def _summary(
     return {
         "step": number, "loss": mean("loss"), "accuracy": mean("accuracy"), "learning_rate": optimizer.param_groups[0]["lr"],
         "gradient_norm": mean("gradient_norm"), "audio_s_per_s": sum(step.audio_s for step in steps) / elapsed_s,
-        "padding_share": mean("padding_share"),
+        "padding_share": mean("padding_share"), "data_wait_share": sum(step.wait_s for step in steps) / elapsed_s,
     }  # fmt: skip
 
 
@@ -147,6 +162,7 @@ def _save(
     number: int,
     trainable: dict[str, Any],
     optimizer: torch.optim.Optimizer,
+    average: ParameterAverage | None,
     curve: list[dict[str, float]],
 ) -> None:
     draft = work / ".checkpoint.partial"
@@ -154,6 +170,7 @@ def _save(
         "step": number,
         "params": {k: p.detach() for k, p in trainable.items()},
         "optimizer": optimizer.state_dict(),
+        "average": [average.mean, average.before] if average else None,
         "curve": curve,
     }
     # Through Python's file, whose errors say that the disk is full; torch's own do not.
@@ -163,7 +180,10 @@ def _save(
 
 
 def _resume(
-    work: Path, trainable: dict[str, Any], optimizer: torch.optim.Optimizer
+    work: Path,
+    trainable: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    average: ParameterAverage | None,
 ) -> tuple[int, list[dict[str, float]]]:
     path = work / "checkpoint.pt"
     if not path.exists():
@@ -173,6 +193,8 @@ def _resume(
         for name, param in trainable.items():
             param.copy_(state["params"][name])
     optimizer.load_state_dict(state["optimizer"])
+    if average:
+        average.mean, average.before = state["average"]
     return int(state["step"]), list(state["curve"])
 
 

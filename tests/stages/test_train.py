@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.small import complaint, digests, run, start, wait_for
+from tests.small import FEW, complaint, digests, run, start, wait_for, write_params
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
 STAGE2 = ["train", "stage2", "data/manifests", "data/targets"]
@@ -52,6 +52,23 @@ def test_the_same_run_gives_the_same_projectors(inputs: Path) -> None:
     assert run(*STAGE2, "models/stage2b").exit_code == 0
     again, whole = (digests(Path("models") / name) for name in ("stage2b", "stage2"))
     assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+def test_live_encoding_trains_and_stores_nothing(inputs: Path) -> None:
+    shutil.rmtree(".work")
+    write_params(
+        Path("params.yaml"),
+        FEW
+        | {
+            "train.stage1.encoder_outputs": "live",
+            "train.stage1.spec_augment": True,
+            "train.stage1.num_steps": 8,
+        },
+    )
+    result = run(*STAGE1, "models/live")
+    assert result.exit_code == 0, result.stderr
+    assert projectors(Path("models/live")).keys() == projectors(Path("models/stage1")).keys()
+    assert not Path(".work/encoded").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The original trainer's run, step by step: its losses, learning rates and projectors (spec/AZEROS.md section 5)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,9 @@ PAPER: dict[str, Any] = {
     "schedule": {"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
     "log_every_steps": 1,
     "checkpoint_every_steps": 1000,
+    "encoder_outputs": "live",
+    "average": None,
+    "spec_augment": False,
 }
 
 
@@ -32,8 +36,10 @@ class Batched:
     def __init__(self, model: AZerosModel, tensors: dict[str, torch.Tensor]) -> None:
         self.model, self.tensors = model, tensors
 
-    def batch(self, keys: list[str]) -> EncoderOutputs:
-        indices = [int(key) for key in keys]
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[int]]]:
+        return ((rows, [int(row.key) for row in rows]) for rows in stream)
+
+    def encode(self, indices: list[int], step: int) -> EncoderOutputs:
         lens = self.tensors["x_lens"][indices]
         return self.model.encode(self.tensors["x"][indices, : int(lens.max())], lens)
 

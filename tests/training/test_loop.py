@@ -12,6 +12,7 @@ from azeros.errors import StageError
 from azeros.params import TrainStage, load_params
 from azeros.sift.prompts import wrap_metadata
 from azeros.training.encoded import EncodedCuts
+from azeros.training.encoders import StoredEncoder
 from azeros.training.loop import messages_of, num_tokens, train
 from azeros.training.rows import Row, batches
 
@@ -35,11 +36,11 @@ def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, f
     width = int(model.speech_encoder.output_dim)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     outputs = {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}
-    encoded = EncodedCuts({"speech": outputs})
+    encoder = StoredEncoder(EncodedCuts({"speech": outputs}))
     stream = batches(
-        {"tiny_s": rows()}, settings.sets, settings.batch_size, 1, lambda row: num_tokens(row, model, encoded)
+        {"tiny_s": rows()}, settings.sets, settings.batch_size, 1, lambda row: num_tokens(row, model, encoder)
     )
-    return model, train(model, stream, encoded, settings, work, log)
+    return model, train(model, stream, encoder, settings, work, log)
 
 
 def log(metrics: Mapping[str, float], step: int) -> None:
@@ -84,7 +85,7 @@ def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
     row = Row(rows()[0].cut, "what is the topic?", "the number is nine. 你好")
     messages = [messages_of(row, model.audio_token_wrapped)]
     inputs = model.prepare_training(messages, model.project(encoded.batch(["c0"])))
-    assert num_tokens(row, model, encoded) == inputs["inputs_embeds"].shape[1]
+    assert num_tokens(row, model, StoredEncoder(encoded)) == inputs["inputs_embeds"].shape[1]
 
 
 def test_a_tagged_row_is_read_as_the_text_of_stage_2() -> None:

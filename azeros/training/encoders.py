@@ -1,0 +1,138 @@
+"""Where training gets encoder outputs: from what was stored, or computed for each batch anew from features that may be augmented.
+
+Letters: B batch, T feature frames (100 Hz), F mel bins.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from azeros.data.audio import load_cut
+from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for
+from azeros.model.speech_llm import AZerosModel
+from azeros.training.encoded import EncodedCuts
+from azeros.training.rows import Row
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+# Batches whose recordings are read while others are trained on.
+_AHEAD = 4
+
+Features = dict[str, Tensor]
+"""Branch -> (T, F) float32 of one recording."""
+
+
+class Encoder(Protocol):
+    """Batches to encoder outputs, in two steps: the first may run ahead of training."""
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut: what batches are sorted by."""
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Any]]:
+        """Each batch with what `encode` takes."""
+
+    def encode(self, loaded: Any, step: int) -> EncoderOutputs:
+        """The outputs of a batch at a step."""
+
+
+class StoredEncoder:
+    """Outputs that were computed once for each recording, by itself."""
+
+    def __init__(self, encoded: EncodedCuts) -> None:
+        self._encoded = encoded
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut."""
+        return self._encoded.num_frames(cut.id)
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[str]]]:
+        """Each batch with the ids of its cuts."""
+        return ((rows, [row.key for row in rows]) for rows in stream)
+
+    def encode(self, loaded: Sequence[str], step: int) -> EncoderOutputs:
+        """The outputs of a batch, at every step the same."""
+        return self._encoded.batch(loaded)
+
+
+class LiveEncoder:
+    """Reads recordings in threads, a few batches ahead, and encodes each batch as the original does, padded."""
+
+    def __init__(self, model: AZerosModel, augment_seed: int | None) -> None:
+        """Mask and warp features if there is an `augment_seed`; what is masked depends on it and on the step alone."""
+        self._model = model
+        self._seed = augment_seed
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut, to within two."""
+        num = round(cut.duration * FRAMES_PER_S)
+        return {name: num // encoder.stride for name, encoder in self._model.encoders().items()}
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[Features]]]:
+        """Each batch with the features of its recordings.
+
+        Raises:
+            AudioError: a recording is gone or unreadable.
+        """
+        waiting: deque[tuple[list[Row], list[Future[Features]]]] = deque()
+        with ThreadPoolExecutor(os.cpu_count(), "features") as pool:
+            for rows in stream:
+                waiting.append((rows, [pool.submit(self._features, row.cut) for row in rows]))
+                if len(waiting) > _AHEAD:
+                    yield _finished(*waiting.popleft())
+            while waiting:
+                yield _finished(*waiting.popleft())
+
+    def encode(self, loaded: Sequence[Features], step: int) -> EncoderOutputs:
+        """The outputs of a batch's features, augmented by the seed and `step`."""
+        inputs: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, encoder in self._model.encoders().items():
+            items = [features[name] for features in loaded]
+            padded = pad_sequence(items, batch_first=True, padding_value=encoder.padding)
+            if self._seed is not None:
+                padded = _augmented(padded, hash((self._seed, step)) % 2**32)
+            inputs[name] = (padded, torch.tensor([len(item) for item in items]))
+        return self._model.encode_features(inputs)
+
+    def _features(self, cut: Cut) -> Features:
+        wave = load_cut(cut)
+        return {name: features_for(encoder, [wave])[0][0] for name, encoder in self._model.encoders().items()}
+
+
+def _finished(rows: list[Row], futures: list[Future[Features]]) -> tuple[list[Row], list[Features]]:
+    return rows, [future.result() for future in futures]
+
+
+def _augmented(features: Tensor, seed: int) -> Tensor:
+    """SpecAugment with lhotse's own settings, which are the original's (spec/AZEROS.md section 5). (B, T, F) -> (B, T, F)."""
+    from lhotse.dataset import SpecAugment
+
+    with _seeded(seed):
+        augmented: Tensor = SpecAugment()(features)
+    return augmented
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` in the three generators that lhotse uses, and leave them as they were."""
+    python, array = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)
