@@ -51,9 +51,9 @@ def run(params: Params) -> Outcome:
 
     record = _record(params)
     registry = Registry(params.release.model)
-    known = {version.record.get("model"): version for version in registry.versions()}
+    known = {_identity(version.record): version for version in registry.versions()}
     champion = registry.champion()
-    version = known.get(record["model"]) or registry.add(_keep(record), record)
+    version = known.get(_identity(record)) or registry.add(_keep(record), record)
     if champion and champion.number == version.number:
         return Outcome(version.number, False, "it is the champion already")
     promoted, reason = decide(record, champion.record if champion else None)
@@ -170,7 +170,7 @@ def _record(params: Params) -> dict[str, Any]:
 def _problems() -> list[str]:
     """Why nobody could make this model again."""
     problems = []
-    changed = _git("diff", "--name-only", "HEAD")
+    changed = _git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock")  # whose hashes the record holds
     if changed is None:
         problems.append("there is no git commit")
     elif files := changed.splitlines():
@@ -182,6 +182,11 @@ def _problems() -> list[str]:
     if stale:
         problems.append(f"the pipeline is not up to date ({', '.join(sorted(stale)[:3])}): run dvc repro")
     return problems
+
+
+def _identity(record: dict[str, Any]) -> tuple[str, ...]:
+    """Equal for the same model of the same origin, which is registered once."""
+    return (record["model"], record["commit"] or "", *record["problems"])
 
 
 def _keep(record: dict[str, Any]) -> Path:
