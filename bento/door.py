@@ -52,7 +52,7 @@ class Door:
     def _check_key(self, headers: Headers) -> None:
         key = self._settings.api_key
         given = headers.get("authorization", "").removeprefix("Bearer ")
-        if key and not hmac.compare_digest(given.encode(), key.encode()):
+        if key and not hmac.compare_digest(given.encode("latin-1"), key.encode()):
             raise RequestError("give the service's key as 'Authorization: Bearer KEY'", "invalid_api_key")
 
     async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from azeros.errors import AudioError, RequestError
 from azeros.serving.ask import Finished
@@ -22,8 +23,18 @@ if TYPE_CHECKING:
 MAX_MESSAGES = 256
 AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus")
 
-Zero = Annotated[float, Field(ge=0, le=0)]
-StopString = Annotated[str, Field(min_length=1)]
+
+def _as_parts(content: Any) -> Any:
+    """A string as the part it stands for: the model reads no audio slot in a part, whatever it says."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _as_list(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else [] if stop is None else stop
+
+
+_Zero = Annotated[float, Field(ge=0, le=0)]
+_StopString = Annotated[str, Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -52,21 +63,26 @@ class AudioPart(_Strict):
     input_audio: InputAudio
 
 
-UserPart = Annotated[TextPart | AudioPart, Field(discriminator="type")]
+_Texts = Annotated[list[TextPart], BeforeValidator(_as_parts), Field(min_length=1)]
+_Parts = Annotated[
+    list[Annotated[TextPart | AudioPart, Field(discriminator="type")]],
+    BeforeValidator(_as_parts),
+    Field(min_length=1),
+]
 
 
 class SystemMessage(_Strict):
     """What holds for the whole conversation."""
 
     role: Literal["system", "developer"]
-    content: str | list[TextPart]
+    content: _Texts
 
 
 class AssistantMessage(_Strict):
     """An earlier answer."""
 
     role: Literal["assistant"]
-    content: str | list[TextPart]
+    content: _Texts
     refusal: None = None
 
 
@@ -74,10 +90,10 @@ class UserMessage(_Strict):
     """What the user says."""
 
     role: Literal["user"]
-    content: str | Annotated[list[UserPart], Field(min_length=1)]
+    content: _Parts
 
 
-AnyMessage = Annotated[SystemMessage | AssistantMessage | UserMessage, Field(discriminator="role")]
+_Message = Annotated[SystemMessage | AssistantMessage | UserMessage, Field(discriminator="role")]
 
 
 class StreamOptions(_Strict):
@@ -90,22 +106,22 @@ class ChatRequest(_Strict):
     """The body of POST /v1/chat/completions; `min_tokens` is not OpenAI's."""
 
     model: str
-    messages: Annotated[list[AnyMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[_Message], Field(min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     min_tokens: Annotated[int, Field(ge=0)] = 0
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
+    stop: Annotated[list[_StopString], BeforeValidator(_as_list), Field(max_length=4)] = []
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
     # What clients send without wanting anything by it.
     n: Literal[1] | None = None
     modalities: list[Literal["text"]] | None = None
-    presence_penalty: Zero | None = None
-    frequency_penalty: Zero | None = None
+    presence_penalty: _Zero | None = None
+    frequency_penalty: _Zero | None = None
     logprobs: Literal[False] | None = None
 
     @model_validator(mode="after")
@@ -119,14 +135,13 @@ class ChatRequest(_Strict):
     @property
     def sampling(self) -> Sampling:
         """How the answer is to be written; greedy unless the request says otherwise."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         given = {
             "max_tokens": self.max_completion_tokens or self.max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
         }
         named = {name: value for name, value in given.items() if value is not None}
-        return Sampling(min_tokens=self.min_tokens, seed=self.seed, stop=stop, **named)  # type: ignore[arg-type]
+        return Sampling(min_tokens=self.min_tokens, seed=self.seed, stop=tuple(self.stop), **named)  # type: ignore[arg-type]
 
     def conversation(self, max_audio_s: float) -> tuple[list[Message], list[Clip]]:
         """The messages as the model takes them, and their clips in order.
@@ -139,13 +154,11 @@ class ChatRequest(_Strict):
         for index, message in enumerate(self.messages):
             if not isinstance(message, UserMessage):
                 role = "assistant" if message.role == "assistant" else "system"
-                messages.append({"role": role, "content": _joined(message.content)})
+                text = " ".join(part.text for part in message.content)
+                messages.append({"role": role, "content": text})
                 continue
             parts: list[dict[str, Any]] = []
-            content = message.content
-            # A string as a part: the model reads no audio slot in it, whatever it says.
-            given = [TextPart(type="text", text=content)] if isinstance(content, str) else content
-            for number, part in enumerate(given):
+            for number, part in enumerate(message.content):
                 if isinstance(part, TextPart):
                     parts.append({"type": "text", "text": part.text})
                     continue
@@ -160,10 +173,6 @@ class ChatRequest(_Strict):
         return messages, clips
 
 
-def _joined(content: str | list[TextPart]) -> str:
-    return content if isinstance(content, str) else " ".join(part.text for part in content)
-
-
 def read_chat_request(body: bytes) -> ChatRequest:
     """The request in a body.
 
@@ -174,10 +183,16 @@ def read_chat_request(body: bytes) -> ChatRequest:
         return ChatRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]
-        where = ".".join(str(key) for key in first["loc"])
+        where = ".".join(_path(first["loc"]))
         message = f"{where}: {first['msg']}" if where else first["msg"]
         code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
         raise RequestError(message, code, where or None) from None
+
+
+def _path(loc: Sequence[str | int]) -> list[str]:
+    """The keys to a place, without the tag that pydantic puts behind the index of a message or a part."""
+    follows = zip(loc, [None, *loc], strict=False)
+    return [str(key) for key, before in follows if isinstance(key, int) or not isinstance(before, int)]
 
 
 class Completion:
