@@ -37,6 +37,10 @@ class Server:
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
 
+    def ask(self, messages: Any, timeout_s: float = _PATIENCE_S, **options: Any) -> Any:
+        create: Any = self.client.with_options(timeout=timeout_s).chat.completions.create
+        return create(messages=messages, **({"model": "tiny"} | options))
+
     def metrics(self) -> dict[str, float]:
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         pairs = (line.rpartition(" ") for line in lines if line.startswith("azeros_"))
@@ -91,11 +95,11 @@ def server(model_folder: Path) -> Iterator[Server]:
 
 def exactly(num: int) -> dict[str, Any]:
     """Settings of an answer of `num` tokens."""
-    return {"model": "tiny", "max_tokens": num, "extra_body": {"min_tokens": num}}
+    return {"max_tokens": num, "extra_body": {"min_tokens": num}}
 
 
 def expected(model: AZerosModel, messages: list[dict[str, Any]], num: int) -> str:
-    options = {"max_new_tokens": num, "min_new_tokens": num, "min_length": None}
+    options: dict[str, Any] = {"max_new_tokens": num, "min_new_tokens": num, "min_length": None}
     (text,) = model.generate([], [messages], by_length=True, **options)
     return str(text)
 
@@ -113,7 +117,7 @@ def heard(seed: int, text: str = "repeat what was said.") -> list[dict[str, Any]
 
 
 def test_an_answer_is_that_of_generate(server: Server, tiny_model: AZerosModel) -> None:
-    found = server.client.chat.completions.create(messages=sent(1), **exactly(12))
+    found = server.ask(sent(1), **exactly(12))
     assert found.choices[0].message.content == expected(tiny_model, heard(1), 12)
     assert found.choices[0].finish_reason == "length"
     assert found.model == "tiny"
@@ -127,9 +131,7 @@ def test_an_answer_is_that_of_generate(server: Server, tiny_model: AZerosModel) 
 
 def test_a_streamed_answer_is_the_same_in_pieces(server: Server, tiny_model: AZerosModel) -> None:
     options = {"include_usage": True}
-    stream = server.client.chat.completions.create(
-        messages=sent(2), stream=True, stream_options=options, **exactly(12)
-    )
+    stream = server.ask(sent(2), stream=True, stream_options=options, **exactly(12))
     *chunks, end, last = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [chunk.choices[0].delta.content for chunk in chunks]
@@ -153,21 +155,19 @@ def test_a_stream_ends_with_done(server: Server) -> None:
 
 def test_two_clips_in_two_turns(server: Server, tiny_model: AZerosModel) -> None:
     system = {"role": "system", "content": "be brief"}
-    first = server.client.chat.completions.create(messages=[system, *sent(3)], **exactly(8))
+    first = server.ask([system, *sent(3)], **exactly(8))
     said = {"role": "assistant", "content": expected(tiny_model, [system, *heard(3)], 8)}
     before = server.metrics()['azeros_clips_total{how="encoded"}']
     answer = first.choices[0].message
-    second = server.client.chat.completions.create(
-        messages=[system, *sent(3), answer, *sent(4, "and now?")], **exactly(8)
-    )
+    second = server.ask([system, *sent(3), answer, *sent(4, "and now?")], **exactly(8))
     wanted = expected(tiny_model, [system, *heard(3), said, *heard(4, "and now?")], 8)
     assert second.choices[0].message.content == wanted
     assert server.metrics()['azeros_clips_total{how="encoded"}'] == before + 1
 
 
 def test_many_at_a_time_are_answered_as_each_alone(server: Server, tiny_model: AZerosModel) -> None:
-    def ask(seed: int) -> str | None:
-        found = server.client.chat.completions.create(messages=sent(seed), **exactly(5 * seed))
+    def ask(seed: int) -> Any:
+        found = server.ask(sent(seed), **exactly(5 * seed))
         return found.choices[0].message.content
 
     seeds = range(1, 9)
@@ -181,10 +181,10 @@ def test_many_at_a_time_are_answered_as_each_alone(server: Server, tiny_model: A
 
 def test_an_error_is_one_of_openais_exceptions(server: Server) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
-        server.client.chat.completions.create(model="gpt", messages=sent(1))
+        server.ask(sent(1), model="gpt")
     assert missing.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as wrong:
-        server.client.chat.completions.create(model="tiny", messages=sent(1), max_tokens=-1)
+        server.ask(sent(1), max_tokens=-1)
     assert wrong.value.param == "max_tokens"
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong").models.list()
@@ -201,12 +201,12 @@ def test_limits_are_declared(server: Server) -> None:
 def test_who_goes_frees_the_place(server: Server) -> None:
     cancelled = 'azeros_requests_total{outcome="cancelled"}'
     before = server.metrics().get(cancelled, 0)
-    stream = server.client.chat.completions.create(messages=sent(1), stream=True, **exactly(3000))
+    stream = server.ask(sent(1), stream=True, **exactly(3000))
     next(iter(stream))
     stream.close()
     server.wait_for(cancelled, before + 1)
     with pytest.raises(openai.APITimeoutError):
-        server.client.with_options(timeout=1).chat.completions.create(messages=sent(1), **exactly(3500))
+        server.ask(sent(1), timeout_s=1, **exactly(3500))
     server.wait_for(cancelled, before + 2)
 
 
@@ -229,7 +229,7 @@ def test_curl_asks_about_a_file(server: Server, tiny_model: AZerosModel, tmp_pat
 
 
 def test_metrics_tell_what_was_done(server: Server) -> None:
-    server.client.chat.completions.create(messages=sent(1), **exactly(4))
+    server.ask(sent(1), **exactly(4))
     metrics = server.metrics()
     for name in ("time_to_first_token_seconds_count", "tokens_per_second_count", "tokens_total"):
         assert metrics[f"azeros_{name}"] > 0
@@ -240,7 +240,7 @@ def test_metrics_tell_what_was_done(server: Server) -> None:
 def test_sigterm_finishes_what_runs(model_folder: Path, tmp_path: Path) -> None:
     server = serve(model_folder, tmp_path / "log")
     try:
-        stream = server.client.chat.completions.create(messages=sent(1), stream=True, **exactly(300))
+        stream = server.ask(sent(1), stream=True, **exactly(300))
         chunks = iter(stream)
         next(chunks)
         server.process.terminate()

@@ -93,7 +93,7 @@ def about(*clips: Clip, text: str = "repeat what was said.") -> list[dict[str, A
 
 def expected(model: AZerosModel, messages: Sequence[Any], num: int) -> str:
     """What `generate` answers in exactly `num` tokens."""
-    exactly = {"max_new_tokens": num, "min_new_tokens": num, "min_length": None}
+    exactly: dict[str, Any] = {"max_new_tokens": num, "min_new_tokens": num, "min_length": None}
     (text,) = model.generate([], [messages], by_length=True, **exactly)
     return str(text)
 
@@ -217,7 +217,7 @@ def test_a_fault_of_the_model_ends_what_runs_and_nothing_else(
 
 def test_a_seed_draws_the_same_answer_in_any_company(start: Start) -> None:
     engine = start()
-    how = {"max_tokens": 20, "min_tokens": 20, "temperature": 1.5, "top_p": 0.95}
+    how: dict[str, Any] = {"max_tokens": 20, "min_tokens": 20, "temperature": 1.5, "top_p": 0.95}
     alone = Pending(engine, about(text="hello"), [], seed=7, **how).answer()
     crowd = [Pending(engine, about(text="hello"), [], seed=seed, **how) for seed in (5, 7, 9)]
     answers = [pending.answer() for pending in crowd]
