@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import json
 import os
-import signal
 import socket
 import statistics
 import subprocess
@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-import openai
+import psutil
 import soundfile
 from numpy.typing import NDArray
 from transformers.generation.streamers import BaseStreamer
@@ -95,29 +95,31 @@ def naive(model: AZerosModel, num_tokens: int) -> Ask:
 
 
 def over_http(url: str, num_tokens: int) -> Ask:
-    """Asks the service, streaming."""
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600)
+    """Asks the service, streaming; lines are understood after the answer, to leave the processor to the service."""
+    client = httpx.Client(timeout=600, limits=httpx.Limits(max_connections=None))
 
     def ask(wave: Wave) -> Answer:
         file = io.BytesIO()
         soundfile.write(file, wave, _RATE, format="wav", subtype="FLOAT")
-        data = base64.b64encode(file.getvalue()).decode()
-        audio: Any = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+        audio = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
+        parts = [{"type": "input_audio", "input_audio": audio}, {"type": "text", "text": _PROMPT}]
+        body = {
+            "model": client.get(f"{url}/v1/models").json()["data"][0]["id"],
+            "messages": [{"role": "user", "content": parts}],
+            "max_tokens": num_tokens,
+            "min_tokens": num_tokens,
+            "stream": True,
+        }
         start = time.perf_counter()
-        stream = client.chat.completions.create(
-            model="model",
-            messages=[{"role": "user", "content": [audio, {"type": "text", "text": _PROMPT}]}],
-            max_tokens=num_tokens,
-            extra_body={"min_tokens": num_tokens},
-            stream=True,
-        )
-        pieces: list[str] = []
-        first_s = 0.0
-        for chunk in stream:
-            if piece := chunk.choices[0].delta.content:
-                first_s = first_s or time.perf_counter() - start
-                pieces.append(piece)
-        return Answer("".join(pieces), first_s)
+        lines: list[tuple[float, str]] = []
+        with client.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+            response.raise_for_status()
+            for line in response.iter_lines():
+                lines.append((time.perf_counter() - start, line.removeprefix("data: ")))
+        chunks = [(at_s, json.loads(line)) for at_s, line in lines if line.startswith("{")]
+        pieces = [(at_s, chunk["choices"][0]["delta"].get("content")) for at_s, chunk in chunks]
+        said = [(at_s, piece) for at_s, piece in pieces if piece]
+        return Answer("".join(piece for _, piece in said), said[0][0])
 
     return ask
 
@@ -146,8 +148,8 @@ def run(ask: Ask, waves: list[Wave], num_clients: int) -> tuple[float, list[Answ
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[str]:
-    """A running service of the model in `folder`, without a cache of clips."""
+def service(folder: Path) -> Iterator[tuple[str, int]]:
+    """Address and process id of a running service of the model in `folder`, without a cache of clips."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -159,9 +161,7 @@ def service(folder: Path) -> Iterator[str]:
     }
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, cwd=_ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + _STARTUP_S
             while not _is_ready(url):
@@ -169,9 +169,9 @@ def service(folder: Path) -> Iterator[str]:
                     log.seek(0)
                     raise SystemExit(f"the service did not start:\n{log.read().decode()}")
                 time.sleep(0.2)
-            yield url
+            yield url, process.pid
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.terminate()  # which ends its worker too
             process.wait()
 
 
@@ -189,7 +189,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, help="a packaged model (default: fresh projectors, tiny world)")
     parser.add_argument("--requests", type=int, default=96, help="at each number of clients (default 96)")
-    parser.add_argument("--tokens", type=int, default=100, help="tokens of each answer (default 100)")
+    parser.add_argument("--tokens", type=int, default=200, help="tokens of each answer (default 200)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="default 1 8 32")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -211,20 +211,32 @@ def compare(folder: Path, num_requests: int, num_tokens: int, clients: list[int]
     print(
         f"{num_requests} clips of 1 to 4 s, none known before, {num_tokens} tokens each; naive: one at a time"
     )
-    with service(folder) as url:
+    with service(folder) as (url, pid):
         asked = over_http(url, num_tokens)
         asked(waves[0])
         for num_clients in clients:
             # The naive loop is as fast with any number of clients, so it gets fewer requests and the same load.
             few = waves[: max(num_clients, num_requests // 4)]
+            cpu_s = time.process_time(), _cpu_s(pid)
             naive_s, wanted = run(alone, few, num_clients)
+            naive_cpu_s = time.process_time() - cpu_s[0]
             served_s, answers = run(asked, waves, num_clients)
-            rates = len(few) / naive_s, len(waves) / served_s
+            served_cpu_s = _cpu_s(pid) - cpu_s[1]
+            rates = len(waves) / served_s, len(few) / naive_s
+            costs = served_cpu_s / len(waves), naive_cpu_s / len(few)
             equal = sum(a.text == b.text for a, b in zip(wanted, answers, strict=False))
             print(
-                f"{num_clients:3d} clients: {rates[1]:6.2f} answers/s, naive {rates[0]:6.2f}: {rates[1] / rates[0]:4.1f} times; "
-                f"first token {_times(answers, wanted)}; {equal} of {len(wanted)} answers equal"
+                f"{num_clients:3d} clients: {rates[0]:6.2f} answers/s, naive {rates[1]:.2f}: {rates[0] / rates[1]:.1f} times; "
+                f"CPU {1000 * costs[0]:.0f} ms an answer, naive {1000 * costs[1]:.0f}: {costs[1] / costs[0]:.1f} times; "
+                f"first token {_times(answers, wanted)}; {equal} of {len(wanted)} answers equal",
+                flush=True,
             )
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time so far of a process and its children."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def _times(served: list[Answer], naive: list[Answer]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Each may hold a quarter of a gigabyte of decoded audio.
 _NUM_READERS = 2
+# Nobody reads faster, and telling each token by itself would take as long as writing it.
+_BETWEEN_PIECES_S = 0.04
 
 
 @dataclass(frozen=True)
@@ -125,22 +128,30 @@ class ChatService:
             AzerosError: the request cannot be answered (see `Engine.submit`), or there is no room for it.
         """
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event] = asyncio.Queue()
+        events: deque[Event] = deque()
+        told = asyncio.Event()
 
         def deliver(event: Event) -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
-                loop.call_soon_threadsafe(events.put_nowait, event)
+            events.append(event)
+            if len(events) == 1:
+                with suppress(RuntimeError):  # the loop is closed, and nobody listens any more
+                    loop.call_soon_threadsafe(told.set)
 
         ask = Ask(conversation.messages, conversation.clips, conversation.sampling, deliver)
         try:
             await self._in_reader(self._engine.submit, ask)
             while True:
-                event = await events.get()
-                if isinstance(event, Exception):
-                    raise event
-                yield event
-                if isinstance(event, Finished):
+                await told.wait()
+                told.clear()
+                text, last = _taken(events)
+                if text:
+                    yield Piece(text)
+                if isinstance(last, Exception):
+                    raise last
+                if last:
+                    yield last
                     return
+                await asyncio.sleep(_BETWEEN_PIECES_S)
         finally:
             ask.cancel()
 
@@ -169,6 +180,17 @@ class ChatService:
 
     async def _in_reader(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
+
+def _taken(events: deque[Event]) -> tuple[str, Finished | Exception | None]:
+    """Takes all of `events`: their text, and the event that ends the answer if it is among them."""
+    text = ""
+    while events:
+        event = events.popleft()
+        if not isinstance(event, Piece):
+            return text, event
+        text += event.text
+    return text, None
 
 
 def _about(clip: Clip, prompt: str, sampling: Sampling) -> Conversation:

@@ -1,8 +1,8 @@
 """`bentoml serve` as a process of its own, asked by OpenAI's client and by curl."""
 
 import os
+import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from tests.serving.sound import audio_part, encoded, noise
 
 pytestmark = pytest.mark.slow
 _PATIENCE_S = 120
-KEY = "a key"
+PAGE = ROOT / "docs" / "serving.md"
 
 
 @dataclass
@@ -35,11 +35,11 @@ class Server:
 
     @property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     def ask(self, messages: Any, timeout_s: float = _PATIENCE_S, **options: Any) -> Any:
         create: Any = self.client.with_options(timeout=timeout_s).chat.completions.create
-        return create(messages=messages, **({"model": "tiny"} | options))
+        return create(messages=messages, **({"model": "azeros"} | options))
 
     def metrics(self) -> dict[str, float]:
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
@@ -58,12 +58,10 @@ def serve(model: Path, log: Path) -> Server:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"AZEROS_MODEL": str(model), "AZEROS_API_KEY": KEY, "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"AZEROS_MODEL": str(model), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=stream, stderr=stream, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
     server = Server(f"http://127.0.0.1:{port}", process)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
@@ -73,14 +71,20 @@ def serve(model: Path, log: Path) -> Server:
         except httpx.TransportError:
             pass
         if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
+            stop(process)
             raise AssertionError(log.read_text())
         time.sleep(0.1)
 
 
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the supervisor, which ends its worker."""
+    process.terminate()
+    assert process.wait(_PATIENCE_S) == 0
+
+
 @pytest.fixture(scope="module")
 def model_folder(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder = tmp_path_factory.mktemp("models") / "azeros"
     tiny_model.save_pretrained(folder)
     return folder
 
@@ -89,8 +93,7 @@ def model_folder(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFacto
 def server(model_folder: Path) -> Iterator[Server]:
     running = serve(model_folder, model_folder.parent / "log")
     yield running
-    os.killpg(running.process.pid, signal.SIGKILL)
-    running.process.wait()
+    stop(running.process)
 
 
 def exactly(num: int) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def test_an_answer_is_that_of_generate(server: Server, tiny_model: AZerosModel) 
     found = server.ask(sent(1), **exactly(12))
     assert found.choices[0].message.content == expected(tiny_model, heard(1), 12)
     assert found.choices[0].finish_reason == "length"
-    assert found.model == "tiny"
+    assert found.model == "azeros"
     usage = found.usage
     assert usage
     assert usage.completion_tokens == 12
@@ -135,7 +138,7 @@ def test_a_streamed_answer_is_the_same_in_pieces(server: Server, tiny_model: AZe
     *chunks, end, last = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
     pieces = [chunk.choices[0].delta.content for chunk in chunks]
-    assert len(pieces) > 6
+    assert len(pieces) > 1
     assert "".join(pieces) == expected(tiny_model, heard(2), 12)
     assert end.choices[0].finish_reason == "length"
     assert not last.choices
@@ -143,10 +146,8 @@ def test_a_streamed_answer_is_the_same_in_pieces(server: Server, tiny_model: AZe
 
 
 def test_a_stream_ends_with_done(server: Server) -> None:
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "stream": True}
-    found = httpx.post(
-        f"{server.url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {KEY}"}
-    )
+    body = {"model": "azeros", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    found = httpx.post(f"{server.url}/v1/chat/completions", json=body)
     assert found.headers["content-type"].startswith("text/event-stream")
     events = found.text.split("\n\n")
     assert all(event.startswith("data: {") for event in events[:-2])
@@ -186,16 +187,14 @@ def test_an_error_is_one_of_openais_exceptions(server: Server) -> None:
     with pytest.raises(openai.BadRequestError) as wrong:
         server.ask(sent(1), max_tokens=-1)
     assert wrong.value.param == "max_tokens"
-    with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong").models.list()
 
 
 def test_limits_are_declared(server: Server) -> None:
     (model,) = server.client.models.list()
-    assert model.id == "tiny"
+    assert model.id == "azeros"
     assert model.model_extra
     assert model.model_extra["limits"]["max_audio_s"] == 600
-    assert server.client.models.retrieve("tiny") == model
+    assert server.client.models.retrieve("azeros") == model
 
 
 def test_who_goes_frees_the_place(server: Server) -> None:
@@ -210,22 +209,38 @@ def test_who_goes_frees_the_place(server: Server) -> None:
     server.wait_for(cancelled, before + 2)
 
 
-def test_curl_asks_about_a_file(server: Server, tiny_model: AZerosModel, tmp_path: Path) -> None:
-    if not (curl := shutil.which("curl")):
-        pytest.skip("needs curl")
+@pytest.fixture
+def speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recording that the documentation asks about, in the working directory."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "speech.wav"
     path.write_bytes(encoded(noise(1.1, 1)))
+    return path
 
-    def post(audio: Path, *fields: str) -> str:
-        command = [curl, "-s", "-H", f"Authorization: Bearer {KEY}", "-F", f"audio=@{audio}", *fields]
-        command.append(f"{server.url}/generate")
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    (wanted,) = tiny_model.generate([], [heard(1, "what is the topic?")])
-    assert post(path, "-F", "prompt=what is the topic?") == wanted
-    assert "at least 1" in post(path, "-F", "max_new_tokens=-1")
-    path.write_bytes(b"not audio at all")
-    assert "unreadable" in post(path)
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_curl_asks_as_the_pages_say(server: Server, tiny_model: AZerosModel, speech: Path, page: str) -> None:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    command = next(line for line in lines if line.startswith("curl "))
+    assert "localhost:3000" in command
+
+    def said(command: str) -> str:
+        here = command.replace("http://localhost:3000", server.url)
+        return subprocess.run(here, shell=True, check=True, capture_output=True, text=True).stdout
+
+    (wanted,) = tiny_model.generate([], [heard(1, "what did the speaker say?")])
+    assert said(command) == wanted
+    assert "at least 1" in said(f"{command} -F max_new_tokens=-1")
+    speech.write_bytes(b"not audio at all")
+    assert "unreadable" in said(command)
+
+
+@pytest.mark.usefixtures("speech")
+def test_the_python_of_the_page_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block.replace("http://localhost:3000", server.url), str(PAGE), "exec"), {})
+    assert "CompletionUsage" in capsys.readouterr().out
 
 
 def test_metrics_tell_what_was_done(server: Server) -> None:
@@ -248,5 +263,4 @@ def test_sigterm_finishes_what_runs(model_folder: Path, tmp_path: Path) -> None:
         assert last.choices[0].finish_reason == "length"
         assert server.process.wait(_PATIENCE_S) == 0
     finally:
-        if server.process.poll() is None:
-            os.killpg(server.process.pid, signal.SIGKILL)
+        stop(server.process)
