@@ -1,4 +1,4 @@
-"""Recordings as they are sent: checked before they are decoded, known by their content, kept when encoded.
+"""Recordings as they are sent: checked before they are decoded, known by their sound, kept when encoded.
 
 Letters: N samples, n frames of a slot, d width of the language model.
 """
@@ -32,7 +32,7 @@ class Clip:
     """A recording of a request."""
 
     key: str
-    """Of its content: equal recordings have equal keys."""
+    """Of its samples: equal sound has equal keys."""
     samples: NDArray[np.float32]
     """(N,) at 16 kHz."""
 
@@ -53,7 +53,9 @@ def read_clip(content: bytes, max_audio_s: float) -> Clip:
         AudioError: as `load_audio`, or longer than `max_audio_s`, or too large once decoded.
     """
     _check_header(content, max_audio_s)
-    return Clip(hashlib.sha256(content).hexdigest(), load_audio(content))
+    samples = load_audio(content)
+    # Not of the file, which may hold the time it was written at.
+    return Clip(hashlib.sha256(samples.tobytes()).hexdigest(), samples)
 
 
 def read_base64(data: str, max_audio_s: float) -> Clip:

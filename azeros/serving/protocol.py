@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from azeros.model.processing import Message
 
 MAX_MESSAGES = 256
-AUDIO_FORMATS = ("wav", "mp3", "flac", "ogg", "opus")
+AudioFormat = Literal["wav", "mp3", "flac", "ogg", "opus"]
+AUDIO_FORMATS: tuple[str, ...] = get_args(AudioFormat)
 
 
 def _as_parts(content: Any) -> Any:
@@ -53,7 +54,7 @@ class InputAudio(_Strict):
 
     data: str
     """Base64."""
-    format: Literal["wav", "mp3", "flac", "ogg", "opus"]
+    format: AudioFormat
 
 
 class AudioPart(_Strict):
@@ -128,6 +129,8 @@ class ChatRequest(_Strict):
     def _check_together(self) -> ChatRequest:
         if None not in (self.max_tokens, self.max_completion_tokens):
             raise ValueError("max_tokens and max_completion_tokens are the same: give one of them")
+        if self.min_tokens > self.sampling.max_tokens:
+            raise ValueError(f"min_tokens is more than max_tokens, {self.sampling.max_tokens}")
         if self.stream_options and not self.stream:
             raise ValueError("stream_options are for stream: true")
         return self
@@ -223,5 +226,5 @@ def _usage(finished: Finished) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": new,
         "total_tokens": prompt + new,
-        "prompt_tokens_details": {"audio_tokens": finished.num_audio_tokens, "cached_tokens": 0},
+        "prompt_tokens_details": {"audio_tokens": finished.num_audio_tokens},
     }

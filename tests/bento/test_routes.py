@@ -128,6 +128,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "temperature": ({"temperature": 3}, "temperature", "less than or equal to 2"),
     "temperature is text": ({"temperature": "hot"}, "temperature", "valid number"),
     "stop": ({"stop": ["a"] * 5}, "stop", "at most 4"),
+    "min_tokens": ({"min_tokens": 5}, None, "more than max_tokens, 4"),
     "n": ({"n": 2}, "n", "should be 1"),
     "tools": ({"tools": []}, "tools", "not permitted"),
     "both limits": ({"max_completion_tokens": 4}, None, "give one of them"),
@@ -155,7 +156,17 @@ def test_a_wrong_field_is_refused_by_name(client: TestClient, fault: str) -> Non
     assert body["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"null",
+        b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    ],
+)
 def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
     found = client.post("/v1/chat/completions", content=body)
     assert found.status_code == 400
