@@ -141,10 +141,14 @@ class Engine:
                 if not (self._waiting or self._running):
                     return
                 entering = self._next_in()
-            if entering:
-                self._let_in(entering)
-            if self._running:
-                self._go_on()
+            try:
+                if entering:
+                    self._let_in(entering)
+                if self._running:
+                    self._go_on()
+            except Exception as error:  # of what runs nothing can be trusted any more
+                self._fail([ask for ask in {*self._running, *entering} if not ask.is_over], error)
+                self._let_out()
 
     def _next_in(self) -> list[Ask]:
         """Take out of the queue what there is room for, up to an amount of audio."""
@@ -220,12 +224,7 @@ class Engine:
 
     def _go_on(self) -> None:
         """Write the next token of each answer."""
-        try:
-            scores = self._batch.step([ask.new_ids[-1] for ask in self._running])
-        except Exception as error:
-            self._fail(self._running, error)
-            self._let_out()
-            return
+        scores = self._batch.step([ask.new_ids[-1] for ask in self._running])
         self._observer.on_step(len(self._running))
         self._write(self._running, scores)
 
