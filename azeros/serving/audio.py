@@ -107,7 +107,8 @@ class AudioCache:
 
     def put(self, key: str, slots: list[Tensor]) -> None:
         """Keep the slots of a clip, and forget what was not asked for the longest time."""
-        self._items[key] = slots
+        # Copies, since a slot is a view that keeps all of its batch in memory.
+        self._items[key] = [slot.clone() for slot in slots]
         self._num_bytes += _size(slots)
         while self._num_bytes > self._max_bytes:
             _, oldest = self._items.popitem(last=False)

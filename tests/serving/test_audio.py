@@ -69,8 +69,17 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     slots = {name: [torch.zeros(2, 2), torch.zeros(3, 2)] for name in "abcd"}  # 40 bytes each
     for name in "abc":
         cache.put(name, slots[name])
-    assert cache.get("a") is slots["a"]
+    found = cache.get("a")
+    assert found
+    assert [slot.shape for slot in found] == [slot.shape for slot in slots["a"]]
     cache.put("d", slots["d"])
     assert [name for name in "abcd" if cache.get(name) is not None] == ["a", "c", "d"]
     cache.put("large", [torch.zeros(1000)])
     assert cache.get("large") is None
+
+
+def test_the_cache_keeps_nothing_of_a_batch_but_the_clip() -> None:
+    cache, batch = AudioCache(1000), torch.zeros(1000, 2, 2)
+    cache.put("a", [batch[0]])
+    (slot,) = cache.get("a") or []
+    assert slot.untyped_storage().nbytes() == 16
