@@ -8,6 +8,8 @@ AzerosError
 ├── ModelError       a model folder is missing, incomplete or does not fit
 ├── BenchmarkError   a file of responses, judgements or scoring weights is missing or malformed
 ├── JudgeError       the judge's endpoint refuses, fails or costs more than allowed
+├── RequestError     a service is asked for what it does not do
+├── OverloadError    a service has no room for another request
 └── StageError       a stage cannot start or go on for another reason
 """
 
@@ -42,6 +44,24 @@ class BenchmarkError(AzerosError):
 
 class JudgeError(AzerosError):
     """The judge's endpoint refuses, fails or costs more than allowed."""
+
+
+class RequestError(AzerosError):
+    """A service is asked for what it does not do.
+
+    Attributes:
+        code: what is wrong, in OpenAI's word for it where there is one.
+        param: which part of the request, with dots.
+    """
+
+    def __init__(self, message: str, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class OverloadError(AzerosError):
+    """A service has no room for another request; the same request may be taken a little later."""
 
 
 class StageError(AzerosError):

@@ -1,39 +1,72 @@
 """The packaged model behind HTTP: `bentoml serve`, then
 
 curl -F audio=@speech.wav -F prompt='what did the speaker say?' http://localhost:3000/generate
+
+or any client of OpenAI's with base_url="http://localhost:3000/v1" (docs/serving.md).
+
+The process that supervises the service imports this file too: what needs torch is imported in the service.
 """
 
-import asyncio
 import os
+from http import HTTPStatus
 from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 import bentoml
-from bentoml.exceptions import InvalidArgument
+from bentoml.exceptions import BentoMLException
+from starlette.applications import Starlette
 
-from azeros.errors import AudioError
-from azeros.serving import chat
+from azeros.errors import AzerosError, RequestError
+from azeros.serving.error_body import error_body
+from azeros.serving.settings import ServingSettings
+from bento.door import Door
 
-MODEL_VARIABLE = "AZEROS_MODEL"
+_openai = Starlette()
 
 
-@bentoml.service(name="azeros", traffic={"timeout": 120})
+@bentoml.service(name="azeros", traffic={"timeout": 600})
+@bentoml.asgi_app(_openai, path="/v1")
 class Azeros:
     """Answers questions about recordings with the model in AZEROS_MODEL (models/azeros)."""
 
     def __init__(self) -> None:
-        self.folder = Path(os.environ.get(MODEL_VARIABLE, "models/azeros"))
-        chat.load(self.folder)
-        self._one_at_a_time = asyncio.Lock()
+        from azeros.serving.service import ChatService
+        from bento.metrics import Metrics
+        from bento.routes import openai_routes
+
+        self._service = ChatService(ServingSettings.from_environment(os.environ), Metrics())
+        _openai.router.routes[:] = openai_routes(self._service)
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def generate(self, audio: Path, prompt: str = "", max_new_tokens: int = 200) -> str:
+    async def generate(
+        self, audio: Path, ctx: bentoml.Context, prompt: str = "", max_new_tokens: int | None = None
+    ) -> str:
         """The answer to `prompt` about the recording `audio`; an empty prompt lets it speak for itself."""
-        if max_new_tokens < 1:
-            raise InvalidArgument(f"max_new_tokens is {max_new_tokens}: give at least 1")
-        async with self._one_at_a_time:
-            try:
-                return await asyncio.to_thread(chat.answer, self.folder, audio, prompt, max_new_tokens)
-            except AudioError as error:
-                raise InvalidArgument(str(error)) from error
+        from azeros.serving.sampling import Sampling
+        from bento.routes import unless_gone
+
+        try:
+            self._service.check_room()
+            if max_new_tokens is not None and max_new_tokens < 1:
+                raise RequestError(f"max_new_tokens is {max_new_tokens}: give at least 1")
+            sampling = Sampling() if max_new_tokens is None else Sampling(max_new_tokens)
+            conversation = await self._service.read_file(audio, prompt, sampling)
+            text, _ = await unless_gone(ctx.request.receive, self._service.whole_answer(conversation))
+        except AzerosError as error:
+            status, _ = error_body(error)
+            raise BentoMLException(str(error), error_code=HTTPStatus(status)) from error
+        return text
+
+    def __is_alive__(self) -> bool:
+        return self._service.is_alive
+
+    __is_ready__ = __is_alive__
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Answer what was asked before the process ends."""
+        self._service.close()
+
+
+Azeros.add_asgi_middleware(Door)  # type: ignore[attr-defined]

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from azeros.model.speech_llm import AZerosModel
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +33,16 @@ def golden() -> Path:
 def shared_data() -> Path:
     """Real recordings and corpus metadata."""
     return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> "AZerosModel":
+    """The shipped foundation with fresh projectors."""
+    from azeros.model.speech_llm import AZerosModel
+
+    weights = ROOT / "azeros" / "tiny" / "weights"
+    parts = (weights / name for name in ("llm", "speech_encoder", "paraling_encoder"))
+    return AZerosModel.from_foundation(*parts, seed=1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from azeros.model.speech_llm import AZerosModel
 
 
+PACKAGED = Path("models/azeros")
+
+
 @cache
-def load(folder: Path) -> AZerosModel:
-    """The packaged model in `folder`, on the GPU if there is one; loaded once a process.
+def load(source: str | Path, revision: str | None = None, dtype: str = "float32") -> AZerosModel:
+    """A packaged model, on the GPU if there is one; loaded once a process.
+
+    Args:
+        source: its folder, which a path must be; or, as a string, a folder or a hub id.
+        revision: of a hub id.
+        dtype: of the language model.
 
     Raises:
         ModelError: it is not there, or not whole.
@@ -23,9 +31,9 @@ def load(folder: Path) -> AZerosModel:
 
     from azeros.model.speech_llm import AZerosModel
 
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no packaged model there: run `dvc repro`, or name one with --model")
-    model = AZerosModel.from_pretrained(folder)
+    if isinstance(source, Path) and not source.is_dir():
+        raise ModelError(f"{source}: no packaged model there: run `dvc repro`, or name one with --model")
+    model = AZerosModel.from_pretrained(source, revision, dtype)
     # transformers wraps `to` so that mypy loses its arguments.
     torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
     return model

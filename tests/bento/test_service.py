@@ -1,62 +1,266 @@
-"""The service over HTTP, in one process, on a packaged model made from the shipped foundation."""
+"""`bentoml serve` as a process of its own, asked by OpenAI's client and by curl."""
 
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import httpx
+import openai
 import pytest
-import soundfile
-from starlette.testclient import TestClient
 
-# BentoML 1.4 itself uses what pathspec and pydantic have deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+from azeros.model.speech_llm import AZerosModel
+from tests.conftest import ROOT
+from tests.serving.sound import audio_part, encoded, noise
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+_PATIENCE_S = 120
+PAGE = ROOT / "docs" / "serving.md"
+
+
+@dataclass
+class Server:
+    """A running service."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def ask(self, messages: Any, timeout_s: float = _PATIENCE_S, **options: Any) -> Any:
+        create: Any = self.client.with_options(timeout=timeout_s).chat.completions.create
+        return create(messages=messages, **({"model": "azeros"} | options))
+
+    def metrics(self) -> dict[str, float]:
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if line.startswith("azeros_"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def wait_for(self, metric: str, value: float) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while self.metrics().get(metric, 0) < value:
+            assert time.monotonic() < deadline, self.metrics()
+            time.sleep(0.05)
+
+
+def serve(model: Path, log: Path) -> Server:
+    """Start `bentoml serve` and wait until it is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"AZEROS_MODEL": str(model), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+    server = Server(f"http://127.0.0.1:{port}", process)
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
+                return server
+        except httpx.TransportError:
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            stop(process)
+            raise AssertionError(log.read_text())
+        time.sleep(0.1)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the supervisor, which ends its worker."""
+    process.terminate()
+    assert process.wait(_PATIENCE_S) == 0
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    from azeros import AZerosModel
-
-    folder, weights = tmp_path_factory.mktemp("model"), ROOT / "azeros" / "tiny" / "weights"
-    encoders = [str(weights / name) for name in ("speech_encoder", "paraling_encoder")]
-    AZerosModel.from_foundation(str(weights / "llm"), *encoders, seed=0).save_pretrained(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AZEROS_MODEL", str(folder))
-        from bento.service import Azeros
-
-        service: Any = Azeros
-        with TestClient(service.to_asgi()) as running:
-            yield running
+def model_folder(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "azeros"
+    tiny_model.save_pretrained(folder)
+    return folder
 
 
-def post(client: TestClient, path: Path, **fields: str) -> tuple[int, str]:
-    with path.open("rb") as file:
-        found = client.post("/generate", files={"audio": (path.name, file, "audio/wav")}, data=fields)
-    return found.status_code, found.text
+@pytest.fixture(scope="module")
+def server(model_folder: Path) -> Iterator[Server]:
+    running = serve(model_folder, model_folder.parent / "log")
+    yield running
+    stop(running.process)
 
 
-def test_a_recording_is_answered(client: TestClient, tmp_path: Path) -> None:
-    path = tmp_path / "noise.wav"
-    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
-    status, text = post(client, path, prompt="what is the topic?", max_new_tokens="8")
-    assert status == 200
-    assert text
+def exactly(num: int) -> dict[str, Any]:
+    """Settings of an answer of `num` tokens."""
+    return {"max_tokens": num, "extra_body": {"min_tokens": num}}
 
 
-@pytest.mark.parametrize(("content", "word"), [(b"", "empty"), (b"not audio at all", "unreadable")])
-def test_bad_audio_is_refused_by_name(client: TestClient, tmp_path: Path, content: bytes, word: str) -> None:
-    path = tmp_path / "bad.wav"
-    path.write_bytes(content)
-    status, text = post(client, path)
-    assert status == 400
-    assert word in text
+def expected(model: AZerosModel, messages: list[dict[str, Any]], num: int) -> str:
+    options: dict[str, Any] = {"max_new_tokens": num, "min_new_tokens": num, "min_length": None}
+    (text,) = model.generate([], [messages], by_length=True, **options)
+    return str(text)
 
 
-def test_a_negative_budget_is_refused(client: TestClient, tmp_path: Path) -> None:
-    path = tmp_path / "noise.wav"
-    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
-    status, text = post(client, path, max_new_tokens="-1")
-    assert status == 400
-    assert "at least 1" in text
+def sent(seed: int, text: str = "repeat what was said.") -> list[dict[str, Any]]:
+    """A user's message with a clip, as it is sent; a second and a bit, by `seed`."""
+    clip = audio_part(encoded(noise(1 + seed / 10, seed)))
+    return [{"role": "user", "content": [clip, {"type": "text", "text": text}]}]
+
+
+def heard(seed: int, text: str = "repeat what was said.") -> list[dict[str, Any]]:
+    """The same as the model takes it."""
+    clip = {"type": "audio", "array": noise(1 + seed / 10, seed), "sampling_rate": 16000}
+    return [{"role": "user", "content": [clip, {"type": "text", "text": text}]}]
+
+
+def test_an_answer_is_that_of_generate(server: Server, tiny_model: AZerosModel) -> None:
+    found = server.ask(sent(1), **exactly(12))
+    assert found.choices[0].message.content == expected(tiny_model, heard(1), 12)
+    assert found.choices[0].finish_reason == "length"
+    assert found.model == "azeros"
+    usage = found.usage
+    assert usage
+    assert usage.completion_tokens == 12
+    assert usage.total_tokens == usage.prompt_tokens + 12
+    assert usage.prompt_tokens_details
+    assert 0 < (usage.prompt_tokens_details.audio_tokens or 0) < usage.prompt_tokens
+
+
+def test_a_streamed_answer_is_the_same_in_pieces(server: Server, tiny_model: AZerosModel) -> None:
+    options = {"include_usage": True}
+    stream = server.ask(sent(2), stream=True, stream_options=options, **exactly(12))
+    *chunks, end, last = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    pieces = [chunk.choices[0].delta.content for chunk in chunks]
+    assert len(pieces) > 1
+    assert "".join(pieces) == expected(tiny_model, heard(2), 12)
+    assert end.choices[0].finish_reason == "length"
+    assert not last.choices
+    assert last.usage.completion_tokens == 12
+
+
+def test_a_stream_ends_with_done(server: Server) -> None:
+    body = {"model": "azeros", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    found = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    assert found.headers["content-type"].startswith("text/event-stream")
+    events = found.text.split("\n\n")
+    assert all(event.startswith("data: {") for event in events[:-2])
+    assert events[-2:] == ["data: [DONE]", ""]
+
+
+def test_two_clips_in_two_turns(server: Server, tiny_model: AZerosModel) -> None:
+    system = {"role": "system", "content": "be brief"}
+    first = server.ask([system, *sent(3)], **exactly(8))
+    said = {"role": "assistant", "content": expected(tiny_model, [system, *heard(3)], 8)}
+    before = server.metrics()['azeros_clips_total{how="encoded"}']
+    answer = first.choices[0].message
+    second = server.ask([system, *sent(3), answer, *sent(4, "and now?")], **exactly(8))
+    wanted = expected(tiny_model, [system, *heard(3), said, *heard(4, "and now?")], 8)
+    assert second.choices[0].message.content == wanted
+    assert server.metrics()['azeros_clips_total{how="encoded"}'] == before + 1
+
+
+def test_many_at_a_time_are_answered_as_each_alone(server: Server, tiny_model: AZerosModel) -> None:
+    def ask(seed: int) -> Any:
+        found = server.ask(sent(seed), **exactly(5 * seed))
+        return found.choices[0].message.content
+
+    seeds = range(1, 9)
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        answers = list(pool.map(ask, seeds))
+    assert answers == [expected(tiny_model, heard(seed), 5 * seed) for seed in seeds]
+    assert (
+        server.metrics()['azeros_batch_size_bucket{le="1.0"}'] < server.metrics()["azeros_batch_size_count"]
+    )
+
+
+def test_an_error_is_one_of_openais_exceptions(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        server.ask(sent(1), model="gpt")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        server.ask(sent(1), max_tokens=-1)
+    assert wrong.value.param == "max_tokens"
+
+
+def test_limits_are_declared(server: Server) -> None:
+    (model,) = server.client.models.list()
+    assert model.id == "azeros"
+    assert model.model_extra
+    assert model.model_extra["limits"]["max_audio_s"] == 600
+    assert server.client.models.retrieve("azeros") == model
+
+
+def test_who_goes_frees_the_place(server: Server) -> None:
+    cancelled = 'azeros_requests_total{outcome="cancelled"}'
+    before = server.metrics().get(cancelled, 0)
+    stream = server.ask(sent(1), stream=True, **exactly(3000))
+    next(iter(stream))
+    stream.close()
+    server.wait_for(cancelled, before + 1)
+    with pytest.raises(openai.APITimeoutError):
+        server.ask(sent(1), timeout_s=1, **exactly(3500))
+    server.wait_for(cancelled, before + 2)
+
+
+@pytest.fixture
+def speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recording that the documentation asks about, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "speech.wav"
+    path.write_bytes(encoded(noise(1.1, 1)))
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+def test_curl_asks_as_the_pages_say(server: Server, tiny_model: AZerosModel, speech: Path, page: str) -> None:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    command = next(line for line in lines if line.startswith("curl "))
+    assert "localhost:3000" in command
+
+    def said(command: str) -> str:
+        here = command.replace("http://localhost:3000", server.url)
+        return subprocess.run(here, shell=True, check=True, capture_output=True, text=True).stdout
+
+    (wanted,) = tiny_model.generate([], [heard(1, "what did the speaker say?")])
+    assert said(command) == wanted
+    assert "at least 1" in said(f"{command} -F max_new_tokens=-1")
+    speech.write_bytes(b"not audio at all")
+    assert "unreadable" in said(command)
+
+
+@pytest.mark.usefixtures("speech")
+def test_the_python_of_the_page_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block.replace("http://localhost:3000", server.url), str(PAGE), "exec"), {})
+    assert "CompletionUsage" in capsys.readouterr().out
+
+
+def test_metrics_tell_what_was_done(server: Server) -> None:
+    server.ask(sent(1), **exactly(4))
+    metrics = server.metrics()
+    for name in ("time_to_first_token_seconds_count", "tokens_per_second_count", "tokens_total"):
+        assert metrics[f"azeros_{name}"] > 0
+    assert metrics["azeros_queue_requests"] == 0
+    assert metrics["azeros_audio_seconds_total"] >= 1.1
+
+
+def test_sigterm_finishes_what_runs(model_folder: Path, tmp_path: Path) -> None:
+    server = serve(model_folder, tmp_path / "log")
+    try:
+        stream = server.ask(sent(1), stream=True, **exactly(300))
+        chunks = iter(stream)
+        next(chunks)
+        server.process.terminate()
+        *_, last = chunks
+        assert last.choices[0].finish_reason == "length"
+        assert server.process.wait(_PATIENCE_S) == 0
+    finally:
+        stop(server.process)

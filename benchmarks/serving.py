@@ -1,0 +1,252 @@
+"""Clients that ask the service all the time, against as many that ask the same model one after the other.
+
+Example: OMP_NUM_THREADS=1 python benchmarks/serving.py --requests 96
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import soundfile
+from numpy.typing import NDArray
+from transformers.generation.streamers import BaseStreamer
+
+from azeros import AZerosModel
+
+_ROOT = Path(__file__).parents[1]
+_WEIGHTS = _ROOT / "azeros" / "tiny" / "weights"
+_PROMPT = "repeat what was said."
+_RATE = 16_000
+_STARTUP_S = 120
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client saw of one answer."""
+
+    text: str
+    first_token_s: float
+    """From the question on."""
+
+
+Wave = NDArray[np.float32]
+Ask = Callable[[Wave], Answer]
+
+
+class FirstToken(BaseStreamer):
+    """Notes when the first token came; `put` is called with the prompt before it."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Any) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+def naive(model: AZerosModel, num_tokens: int) -> Ask:
+    """Asks the model itself, one at a time; others wait for their turn in the order in which they came."""
+    turns: list[threading.Lock] = []
+    door = threading.Lock()
+
+    def ask(wave: Wave) -> Answer:
+        start = time.perf_counter()
+        mine = threading.Lock()
+        mine.acquire()
+        with door:
+            if not turns:
+                mine.release()
+            turns.append(mine)
+        with mine:
+            first = FirstToken()
+            part = {"type": "audio", "array": wave, "sampling_rate": _RATE}
+            messages = [[{"role": "user", "content": [part, {"type": "text", "text": _PROMPT}]}]]
+            options: dict[str, Any] = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
+            (text,) = model.generate([], messages, streamer=first, min_length=None, **options)
+        with door:
+            turns.pop(0)
+            if turns:
+                turns[0].release()
+        return Answer(text, first.times[0] - start)
+
+    return ask
+
+
+def over_http(url: str, num_tokens: int) -> Ask:
+    """Asks the service, streaming; lines are understood after the answer, to leave the processor to the service."""
+    client = httpx.Client(timeout=600, limits=httpx.Limits(max_connections=None))
+
+    def ask(wave: Wave) -> Answer:
+        file = io.BytesIO()
+        soundfile.write(file, wave, _RATE, format="wav", subtype="FLOAT")
+        audio = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
+        parts = [{"type": "input_audio", "input_audio": audio}, {"type": "text", "text": _PROMPT}]
+        body = {
+            "model": client.get(f"{url}/v1/models").json()["data"][0]["id"],
+            "messages": [{"role": "user", "content": parts}],
+            "max_tokens": num_tokens,
+            "min_tokens": num_tokens,
+            "stream": True,
+        }
+        start = time.perf_counter()
+        lines: list[tuple[float, str]] = []
+        with client.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+            response.raise_for_status()
+            for line in response.iter_lines():
+                lines.append((time.perf_counter() - start, line.removeprefix("data: ")))
+        chunks = [(at_s, json.loads(line)) for at_s, line in lines if line.startswith("{")]
+        pieces = [(at_s, chunk["choices"][0]["delta"].get("content")) for at_s, chunk in chunks]
+        said = [(at_s, piece) for at_s, piece in pieces if piece]
+        return Answer("".join(piece for _, piece in said), said[0][0])
+
+    return ask
+
+
+def run(ask: Ask, waves: list[Wave], num_clients: int) -> tuple[float, list[Answer]]:
+    """Seconds until all of `waves` are answered, by clients that each ask the next one, and the answers."""
+    answers: list[Answer | None] = [None] * len(waves)
+    numbers = iter(range(len(waves)))
+    door = threading.Lock()
+
+    def client() -> None:
+        while True:
+            with door:
+                number = next(numbers, None)
+            if number is None:
+                return
+            answers[number] = ask(waves[number])
+
+    threads = [threading.Thread(target=client) for _ in range(num_clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start, [answer for answer in answers if answer]
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[tuple[str, int]]:
+    """Address and process id of a running service of the model in `folder`, without a cache of clips."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    environment = os.environ | {
+        "AZEROS_MODEL": str(folder),
+        "AZEROS_AUDIO_CACHE_MB": "0",
+        "PYTHONPATH": str(_ROOT),
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + _STARTUP_S
+            while not _is_ready(url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise SystemExit(f"the service did not start:\n{log.read().decode()}")
+                time.sleep(0.2)
+            yield url, process.pid
+        finally:
+            process.terminate()  # which ends its worker too
+            process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def main() -> None:
+    """Ask both, with few and many clients."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="a packaged model (default: fresh projectors, tiny world)")
+    parser.add_argument("--requests", type=int, default=96, help="at each number of clients (default 96)")
+    parser.add_argument("--tokens", type=int, default=200, help="tokens of each answer (default 200)")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="default 1 8 32")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.model or Path(temporary) / "model"
+        if not args.model:
+            parts = (_WEIGHTS / name for name in ("llm", "speech_encoder", "paraling_encoder"))
+            AZerosModel.from_foundation(*parts, seed=1).save_pretrained(folder)
+        compare(folder, args.requests, args.tokens, args.clients)
+
+
+def compare(folder: Path, num_requests: int, num_tokens: int, clients: list[int]) -> None:
+    """Print a line for each number of clients: the service, and how it compares with the naive loop."""
+    drawn = np.random.default_rng(0)
+    seconds = drawn.uniform(1, 4, num_requests)
+    waves = [(0.1 * drawn.standard_normal(int(_RATE * own))).astype(np.float32) for own in seconds]
+    model = AZerosModel.from_pretrained(folder)
+    alone = naive(model, num_tokens)
+    alone(waves[0])
+    print(
+        f"{num_requests} clips of 1 to 4 s, none known before, {num_tokens} tokens each; naive: one at a time"
+    )
+    with service(folder) as (url, pid):
+        asked = over_http(url, num_tokens)
+        asked(waves[0])
+        for num_clients in clients:
+            # The naive loop is as fast with any number of clients, so it gets fewer requests and the same load.
+            few = waves[: max(num_clients, num_requests // 4)]
+            cpu_s = time.process_time(), _cpu_s(pid)
+            naive_s, wanted = run(alone, few, num_clients)
+            naive_cpu_s = time.process_time() - cpu_s[0]
+            served_s, answers = run(asked, waves, num_clients)
+            served_cpu_s = _cpu_s(pid) - cpu_s[1]
+            rates = len(waves) / served_s, len(few) / naive_s
+            costs = served_cpu_s / len(waves), naive_cpu_s / len(few)
+            equal = sum(a.text == b.text for a, b in zip(wanted, answers, strict=False))
+            print(
+                f"{num_clients:3d} clients: {rates[0]:6.2f} answers/s, naive {rates[1]:.2f}: {rates[0] / rates[1]:.1f} times; "
+                f"CPU {1000 * costs[0]:.0f} ms an answer, naive {1000 * costs[1]:.0f}: {costs[1] / costs[0]:.1f} times; "
+                f"first token {_times(answers, wanted)}; {equal} of {len(wanted)} answers equal",
+                flush=True,
+            )
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time so far of a process and its children."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def _times(served: list[Answer], naive: list[Answer]) -> str:
+    own, other = (sorted(1000 * answer.first_token_s for answer in answers) for answers in (served, naive))
+    named = {"p50": statistics.median, "p95": lambda times: times[int(0.95 * (len(times) - 1))]}
+    return ", ".join(
+        f"{name} {of(own):.0f} ms, naive {of(other):.0f} ({of(own) / of(other):.2f} of it)"
+        for name, of in named.items()
+    )
+
+
+if __name__ == "__main__":
+    main()

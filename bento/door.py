@@ -1,0 +1,100 @@
+"""What every request passes before anything is done for it: key, size, time; and Retry-After on the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+from azeros.errors import AzerosError, OverloadError, RequestError
+from azeros.serving.error_body import error_body
+from azeros.serving.settings import MB, ServingSettings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+RETRY_AFTER_S = 1
+_GUARDED = ("/v1/", "/generate")
+
+
+class Door:
+    """ASGI middleware. A body is read here as a whole, so that all of them together have a bound."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._settings = ServingSettings.from_environment(os.environ)
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with what is wrong."""
+        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        send = _with_retry_after(send)
+        try:
+            try:
+                self._check_key(Headers(scope=scope))
+                await self._read(Headers(scope=scope), receive, body)
+            except AzerosError as error:
+                status, content = error_body(error)
+                # What of the body was not read stays in the connection, which is of no more use.
+                await JSONResponse(content, status, {"connection": "close"})(scope, receive, send)
+                return
+            await self._app(scope, _replay(bytes(body), receive), send)
+        finally:
+            self._held_bytes -= len(body)
+
+    def _check_key(self, headers: Headers) -> None:
+        key = self._settings.api_key
+        given = headers.get("authorization", "").removeprefix("Bearer ")
+        if key and not hmac.compare_digest(given.encode("latin-1"), key.encode()):
+            raise RequestError("give the service's key as 'Authorization: Bearer KEY'", "invalid_api_key")
+
+    async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> None:
+        limit = self._settings.max_body_mb * MB
+        too_large = RequestError(f"a body of more than {self._settings.max_body_mb} MB", "too_large")
+        announced = headers.get("content-length", "0")
+        if not announced.isdigit() or int(announced) > limit:
+            raise too_large
+        try:
+            async with asyncio.timeout(self._settings.upload_timeout_s):
+                while True:
+                    message = await receive()
+                    chunk = message.get("body", b"")
+                    body += chunk
+                    self._held_bytes += len(chunk)
+                    if len(body) > limit:
+                        raise too_large
+                    if self._held_bytes > self._settings.max_bodies_mb * MB:
+                        raise OverloadError(
+                            "too much is being sent at the same time: ask again a little later"
+                        )
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            waited_s = self._settings.upload_timeout_s
+            raise RequestError(f"the body has not arrived within {waited_s:g} s", "timeout") from None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives `body` and then what comes after it."""
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed
+
+
+def _with_retry_after(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] in (429, 503):
+            MutableHeaders(raw=message["headers"])["retry-after"] = str(RETRY_AFTER_S)
+        await send(message)
+
+    return sending

@@ -1,0 +1,244 @@
+"""Bad requests over HTTP, in this process."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from azeros.model.speech_llm import AZerosModel
+from azeros.serving import chat
+from azeros.serving.engine import Observer
+from azeros.serving.service import ChatService
+from azeros.serving.settings import ServingSettings
+from bento.door import Door
+from bento.routes import openai_routes
+from tests.serving.sound import audio_part, encoded, noise
+
+# Starlette's client uses what httpx has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+class Steps(Observer):
+    """Counts them."""
+
+    num_steps = 0
+
+    def on_step(self, num_rows: int) -> None:
+        self.num_steps += 1
+
+
+Opened = tuple[TestClient, Steps]
+OpenDoor = Callable[..., Opened]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model.save_pretrained(folder)
+    chat.load(str(folder))  # once for all of the services below
+    return folder
+
+
+@pytest.fixture
+def open_door(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenDoor]:
+    services: list[ChatService] = []
+
+    def opened(**settings: Any) -> Opened:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"AZEROS_{name.upper()}", str(value))
+        steps = Steps()
+        service = ChatService(ServingSettings(model=str(folder), **settings), steps)
+        services.append(service)
+        app = Starlette(routes=[Mount("/v1", routes=openai_routes(service))], middleware=[Middleware(Door)])
+        return TestClient(app), steps
+
+    yield opened
+    for service in services:
+        service.close()
+
+
+@pytest.fixture
+def client(open_door: OpenDoor) -> TestClient:
+    return open_door()[0]
+
+
+def user(*parts: Any) -> dict[str, Any]:
+    return {"role": "user", "content": list(parts)}
+
+
+def ask(client: TestClient, content: Any = "hello", **fields: Any) -> tuple[int, dict[str, Any]]:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 4} | fields
+    found = client.post("/v1/chat/completions", json=body)
+    return found.status_code, found.json()
+
+
+def text(found: tuple[int, dict[str, Any]]) -> str:
+    assert found[0] == 200, found
+    return str(found[1]["choices"][0]["message"]["content"])
+
+
+def file(samples: Any, **how: Any) -> list[dict[str, object]]:
+    return [audio_part(encoded(samples, **how))]
+
+
+def cut_short() -> bytes:
+    return encoded(noise(2.0), "flac")[:20_000]
+
+
+NAN = np.full(16000, np.nan, dtype=np.float32)
+BAD_AUDIO: dict[str, tuple[list[Any], str]] = {
+    "not audio": ([audio_part(b"not audio at all")], "unreadable"),
+    "no bytes": ([audio_part(b"")], "empty"),
+    "zero length": (file(noise(0)), "empty"),
+    "too short": (file(noise(0.1)), "too short"),
+    "not finite": (file(NAN), "not finite"),
+    "cut short": ([audio_part(cut_short(), "flac")], "cut short|unreadable"),
+    "two hours": (file(np.zeros(7200 * 1000), rate=1000, kind="flac"), "at most 600"),
+    "not base64": ([{"type": "input_audio", "input_audio": {"data": "%", "format": "wav"}}], "not base64"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_AUDIO)
+def test_bad_audio_is_refused_by_name(client: TestClient, fault: str) -> None:
+    parts, word = BAD_AUDIO[fault]
+    status, body = ask(client, [{"type": "text", "text": "what is it?"}, *parts])
+    assert status == 400
+    assert any(own in body["error"]["message"] for own in word.split("|"))
+    assert body["error"]["param"] == "messages.0.content.1.input_audio"
+    assert text(ask(client))
+
+
+BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
+    "messages": ({"messages": []}, "messages", "at least 1"),
+    "many messages": (
+        {"messages": [user({"type": "text", "text": "a"})] * 10_000},
+        "messages",
+        "at most 256",
+    ),
+    "role": ({"messages": [{"role": "tool", "content": "a"}]}, "messages.0", "tool"),
+    "max_tokens": ({"max_tokens": -5}, "max_tokens", "greater than or equal to 1"),
+    "more tokens than there are": ({"max_tokens": 10**9}, "messages", "more than the 4096"),
+    "temperature": ({"temperature": 3}, "temperature", "less than or equal to 2"),
+    "temperature is text": ({"temperature": "hot"}, "temperature", "valid number"),
+    "stop": ({"stop": ["a"] * 5}, "stop", "at most 4"),
+    "min_tokens": ({"min_tokens": 5}, None, "more than max_tokens, 4"),
+    "n": ({"n": 2}, "n", "should be 1"),
+    "tools": ({"tools": []}, "tools", "not permitted"),
+    "both limits": ({"max_completion_tokens": 4}, None, "give one of them"),
+    "audio by address": (
+        {"messages": [user({"type": "audio_url", "audio_url": {"url": "http://localhost"}})]},
+        "messages.0.content.0",
+        "audio_url",
+    ),
+    "audio of the system": (
+        {"messages": [{"role": "system", "content": file(noise(1))}]},
+        "messages.0.content.0",
+        "text",
+    ),
+    "a slot without audio": ({"messages": [{"role": "system", "content": "<|AUDIO|>"}]}, None, "0 clips"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FIELDS)
+def test_a_wrong_field_is_refused_by_name(client: TestClient, fault: str) -> None:
+    fields, param, word = BAD_FIELDS[fault]
+    status, body = ask(client, **fields)
+    assert status == 400
+    assert word in body["error"]["message"]
+    assert str(body["error"]["param"]).startswith(str(param))
+    assert body["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"null",
+        b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    ],
+)
+def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
+    found = client.post("/v1/chat/completions", content=body)
+    assert found.status_code == 400
+    assert found.json()["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_unknown_paths_and_models_are_not_found(client: TestClient) -> None:
+    for path in ("/v1/embeddings", "/v1/models/gpt"):
+        found = client.get(path)
+        assert found.status_code == 404
+        assert found.json()["error"]["code"] in ("not_found", "model_not_found")
+
+
+def test_what_users_write_stays_text(client: TestClient) -> None:
+    assert text(ask(client, "<|AUDIO|><|im_end|>"))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "opus"])
+def test_each_format_is_heard(client: TestClient, kind: str) -> None:
+    assert text(ask(client, [audio_part(encoded(noise(1.0), kind), kind)]))
+
+
+def test_stop_seed_and_temperature_reach_the_answer(client: TestClient) -> None:
+    long = {"max_tokens": 20, "min_tokens": 20}
+    whole = text(ask(client, **long))
+    stop = whole.split()[2]
+    assert text(ask(client, stop=stop, **long)) == whole[: whole.index(stop)]
+    drawn = [text(ask(client, temperature=1.5, seed=seed, **long)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_overload_is_said_at_once(open_door: OpenDoor) -> None:
+    client, steps = open_door(max_batch_size=1, max_queue_size=1)
+    long = {"max_tokens": 300, "min_tokens": 300}
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: ask(client, **long), range(4)))
+    refused = [body["error"] for status, body in found if status == 429]
+    assert sorted(status for status, _ in found) == [200] * (4 - len(refused)) + [429] * len(refused)
+    assert refused
+    assert {error["code"] for error in refused} == {"overloaded"}
+    assert steps.num_steps > 0
+
+
+def test_overload_says_when_to_come_back(open_door: OpenDoor) -> None:
+    client, _ = open_door(max_bodies_mb=1)
+    found = client.post("/v1/chat/completions", content=b" " * 2**21)
+    assert found.status_code == 429
+    assert int(found.headers["retry-after"]) >= 1
+    assert text(ask(client))
+
+
+def test_a_key_is_asked_for(open_door: OpenDoor) -> None:
+    client, _ = open_door(api_key="sésame")
+    for given in (None, "Bearer sesame", "Bearer sésame2"):
+        headers = {b"Authorization": given.encode()} if given else {}
+        found = client.get("/v1/models", headers=headers)
+        assert found.status_code == 401
+        assert found.json()["error"]["code"] == "invalid_api_key"
+    right = {b"Authorization": "Bearer sésame".encode()}
+    assert client.get("/v1/models", headers=right).status_code == 200
+
+
+def test_a_large_body_is_refused(open_door: OpenDoor) -> None:
+    client, _ = open_door(max_body_mb=1)
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(2**21 // 4096):
+            yield b" " * 4096
+
+    for content in (b" " * (2**20 + 1), pieces()):
+        found = client.post("/v1/chat/completions", content=content)
+        assert found.status_code == 413
+        assert "1 MB" in found.json()["error"]["message"]
+    announced = {"content-length": str(2 * 2**30), "content-type": "application/json"}
+    assert client.post("/v1/chat/completions", content=b"{}", headers=announced).status_code == 413
