@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from azeros.data import commands as data
 from azeros.errors import AzerosError
+from azeros.evaluation import commands as benchmark
 from azeros.params import Mode, Params, load_params, override, read_overrides
 from azeros.work import die_with_parent, is_disk_full
 
@@ -75,6 +76,7 @@ sift = typer.Typer(
 )
 app.add_typer(sift, name="sift")
 app.add_typer(data.app, name="data")
+app.add_typer(benchmark.app, name="benchmark")
 
 ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
 Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder to make; appears when complete.")]
@@ -394,6 +396,27 @@ def judge(
 
     figures = judge_file(benchmark, responses, output, ledger, settings, exchanged)
     typer.echo(json.dumps(figures, ensure_ascii=False, indent=2))
+
+
+@app.command(epilog="Example: azeros leaderboard results reports")
+def leaderboard(
+    results: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULTS",
+            help="A folder a system, with its run.json files and what score and judge printed.",
+        ),
+    ],
+    reports: Annotated[
+        Path, typer.Argument(metavar="REPORTS", help="Folder for leaderboard.md and leaderboard.html.")
+    ],
+) -> None:
+    """Write our rows beside the published ones, and say which of them compare."""
+    from azeros.evaluation.leaderboard.pages import write_pages
+    from azeros.evaluation.leaderboard.results import read_results
+
+    for path in write_pages(read_results(results), reports):
+        typer.echo(path)
 
 
 @app.command(epilog="Example: azeros panda-weights data/panda")

@@ -6,8 +6,8 @@ AzerosError
 ├── AudioError       a recording is missing, unreadable, empty, too short, too long or not finite
 ├── ManifestError    a manifest is missing or malformed, or names what is gone
 ├── ModelError       a model folder is missing, incomplete or does not fit
-├── BenchmarkError   a file of responses, judgements or scoring weights is missing or malformed
-├── JudgeError       the judge's endpoint refuses, fails or costs more than allowed
+├── BenchmarkError   data, responses, judgements or scoring weights are missing or malformed
+├── EndpointError    a judge's or a system's endpoint refuses, fails or costs more than allowed
 ├── RequestError     a service is asked for what it does not do
 ├── OverloadError    a service has no room for another request
 └── StageError       a stage cannot start or go on for another reason
@@ -39,11 +39,11 @@ class ModelError(AzerosError):
 
 
 class BenchmarkError(AzerosError):
-    """A file of responses, judgements or scoring weights is missing or malformed."""
+    """Data, responses, judgements or scoring weights are missing or malformed."""
 
 
-class JudgeError(AzerosError):
-    """The judge's endpoint refuses, fails or costs more than allowed."""
+class EndpointError(AzerosError):
+    """A judge's or a system's endpoint refuses, fails or costs more than allowed."""
 
 
 class RequestError(AzerosError):

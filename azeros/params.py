@@ -318,16 +318,21 @@ class JudgeModels(Section):
     airbench: Word
 
 
-class Judge(Section):
-    """The judge of the benchmarks: an OpenAI-compatible endpoint."""
+class Server(Section):
+    """An OpenAI-compatible endpoint."""
 
     base_url: Word
     api_key_variable: Word | None  # environment variable that holds the key; null: the endpoint wants none
-    models: JudgeModels
     max_concurrency: Count  # calls at a time
     max_tries: Count  # of a call that fails
-    max_attempts: Count  # at an answer that can be read
     timeout_s: Seconds  # of one try
+
+
+class Judge(Server):
+    """The judge of the benchmarks."""
+
+    models: JudgeModels
+    max_attempts: Count  # at an answer that can be read
     budget_tokens: Count  # in one run
 
 
@@ -339,6 +344,48 @@ class Evaluate(Section):
     max_new_tokens: Count
     batch_size: Count
     judge: Judge
+
+
+class AzerosSystem(Section):
+    """A packaged AZeroS model, which hears."""
+
+    kind: Literal["azeros"]
+    path: Word
+    dtype: Dtype  # of the language model
+    batch_size: Count  # recordings
+    max_new_tokens: Count
+    choice_suffix: Word | None  # a line after the choices of AIR-Bench Foundation
+
+
+class TextSystem(Section):
+    """A language model that reads the transcript: the ceiling of a speech LLM made from it."""
+
+    kind: Literal["text"]
+    llm: Pretrained
+    dtype: Dtype
+    batch_size: Count  # prompts
+    max_new_tokens: Count
+
+
+class EndpointSystem(Server):
+    """A model behind an OpenAI-compatible endpoint that hears, or is shown the transcript."""
+
+    kind: Literal["endpoint"]
+    model: Word  # its name there
+    modality: Literal["audio", "text"]
+    system_message: Word | None
+    temperature: Annotated[float, Field(ge=0)] | None  # null: the endpoint's own
+    max_new_tokens: Count
+    choice_suffix: Word | None
+
+
+System = Annotated[AzerosSystem | TextSystem | EndpointSystem, Field(discriminator="kind")]
+
+
+class Benchmark(Section):
+    """Who can be put to VoiceBench and AIR-Bench, by name."""
+
+    systems: dict[Name, System]
 
 
 class Package(Section):
@@ -367,6 +414,7 @@ class Params(Section):
     filter: Filter
     train: Train
     evaluate: Evaluate
+    benchmark: Benchmark
     package: Package
     release: Release
 

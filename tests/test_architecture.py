@@ -16,10 +16,12 @@ from tests.conftest import ROOT
 STAGES = ["prepare", "sift", "train", "evaluate", "package"]
 # Commands beside the pipeline.
 TOOLS = {
+    "benchmark",
     "chat",
     "data",
     "export",
     "judge",
+    "leaderboard",
     "lineage",
     "override",
     "panda-weights",
@@ -34,6 +36,7 @@ SHARED_SECTIONS = {
     "corpora",
     "filter",
     "release",
+    "benchmark",
 }  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from azeros.errors import BenchmarkError
 
-# Fields that the system under test or its judge added to a row of the data set.
-ADDED_FIELDS = {"response", "score", "gpt-score"}
+Benchmark = Literal["voicebench", "airbench"]
+
+# Fields that the system under test or its judge added to a row of the data set; `error` says why a response is null.
+ADDED_FIELDS = {"response", "error", "score", "gpt-score"}
 
 
 @dataclass(frozen=True)

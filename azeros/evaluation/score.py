@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from azeros.errors import BenchmarkError
 from azeros.evaluation.airbench import chat, foundation
-from azeros.evaluation.responses import Response, count_repeated, read_responses
+from azeros.evaluation.responses import Benchmark, Response, count_repeated, read_responses
 from azeros.evaluation.summary import PartRatios, Scored, summarise
 from azeros.evaluation.tally import Item
 from azeros.evaluation.voicebench import bbh, harm, ifeval, mcq, open_ended, qa
 from azeros.evaluation.voicebench.panda import Panda
 
 SEED = 0  # of the guesses and of the bootstrap; the official scripts set none
-
-Benchmark = Literal["voicebench", "airbench"]
 
 # The sets of either benchmark: the evaluator and the number of rows. The evaluators of VoiceBench follow by their own
 # names, for other data in its layout.

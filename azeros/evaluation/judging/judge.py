@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from azeros.errors import JudgeError
-from azeros.evaluation.judging.endpoint import Endpoint, RefusedError
+from azeros.errors import EndpointError
+from azeros.evaluation.endpoint import Endpoint, RefusedError
 from azeros.evaluation.judging.ledger import Judgement, Ledger, key_of
 from azeros.progress import track
 
@@ -59,7 +59,7 @@ def ask_judge(questions: Sequence[Question], settings: Judge, ledger: Ledger) ->
     An answer that cannot be read is asked for again, up to `max_attempts` times in all; the last then stands.
 
     Raises:
-        JudgeError: the endpoint fails, or the budget is spent. What was answered is in the ledger.
+        EndpointError: the endpoint fails, or the budget is spent. What was answered is in the ledger.
     """
     job = _Job(settings, ledger)
     # Equal questions are asked once.
@@ -100,12 +100,12 @@ class _Job:
         self.num_calls = self.num_tokens = 0
         self._settings = settings
         self._ledger = ledger
-        self._failure: JudgeError | None = None
+        self._failure: EndpointError | None = None
 
     async def run(self, questions: Sequence[Question]) -> None:
         api_key = self._api_key(len(questions))
         queue = iter(questions)
-        async with Endpoint(self._settings, api_key) as endpoint:
+        async with Endpoint(self._settings, api_key, "evaluate.judge") as endpoint:
             with track("judge", len(questions)) as advance:
                 workers = (
                     self._work(endpoint, queue, advance) for _ in range(self._settings.max_concurrency)
@@ -119,7 +119,7 @@ class _Job:
         if name is None:
             return None
         if not os.environ.get(name):
-            raise JudgeError(
+            raise EndpointError(
                 f"{self._ledger.path}: {num_questions} questions to the judge are not in it; set {name}, the key of"
                 f" {self._settings.base_url}, or take the ledger that has them"
             )
@@ -135,7 +135,7 @@ class _Job:
                     await self._call(endpoint, question, missing)
             except RefusedError as error:
                 self.refused[question.key] = str(error)
-            except JudgeError as error:
+            except EndpointError as error:
                 self._failure = self._failure or error
             if self._failure:
                 return
@@ -143,7 +143,7 @@ class _Job:
 
     async def _call(self, endpoint: Endpoint, question: Question, missing: list[tuple[int, int]]) -> None:
         if self.num_tokens >= self._settings.budget_tokens:
-            raise JudgeError(
+            raise EndpointError(
                 f"{self._ledger.path}: the budget of {self._settings.budget_tokens} tokens a run is spent; what was"
                 " judged is kept: run the same command again, or raise evaluate.judge.budget_tokens"
             )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from azeros.evaluation.judging import endpoint
+from azeros.evaluation import endpoint
 from tests.evaluation.judging.judge_server import KEY, JudgeServer, Reply, completion, serve
 from tests.evaluation.rows import read_rows, write_rows
 from tests.small import complaint, run, start, write_params

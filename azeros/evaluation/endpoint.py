@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from azeros.errors import JudgeError
+from azeros.errors import EndpointError
 
 if TYPE_CHECKING:
     import httpx
 
-    from azeros.params import Judge
+    from azeros.params import Server
 
 _PASSING = {408, 409, 425, 429, *range(500, 600)}
 _ABOUT_ONE_REQUEST = {400, 413, 422}
@@ -22,7 +22,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _EXCERPT_CHARS = 200
 
 
-class RefusedError(JudgeError):
+class RefusedError(EndpointError):
     """The endpoint will not take this one request, whatever the others."""
 
 
@@ -38,8 +38,10 @@ class Completion:
 class Endpoint:
     """`POST {base_url}/chat/completions`."""
 
-    def __init__(self, settings: Judge, api_key: str | None) -> None:
+    def __init__(self, settings: Server, api_key: str | None, section: str) -> None:
+        """`section` of params.yaml is where the settings stand."""
         self._settings = settings
+        self._section = section
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._client: httpx.AsyncClient | None = None
 
@@ -67,7 +69,7 @@ class Endpoint:
 
         Raises:
             RefusedError: the endpoint refuses this request.
-            JudgeError: it refuses all (wrong key, no such model), or failed `max_tries` times.
+            EndpointError: it refuses all (wrong key, no such model), or failed `max_tries` times.
         """
         problem, asked_wait_s = "", None
         for attempt in range(self._settings.max_tries):
@@ -77,9 +79,9 @@ class Endpoint:
             if isinstance(found, Completion):
                 return found
             problem, asked_wait_s = found
-        raise JudgeError(
+        raise EndpointError(
             f"{self._settings.base_url}: failed {self._settings.max_tries} times, at last with {problem};"
-            " what was judged is kept: run the same command again later"
+            " what was done is kept: run the same command again later"
         )
 
     async def _try(self, body: Mapping[str, Any]) -> Completion | tuple[str, float | None]:
@@ -90,8 +92,8 @@ class Endpoint:
         try:
             reply = await self._client.post("chat/completions", json=body)
         except httpx.InvalidURL as error:
-            raise JudgeError(
-                f"{self._settings.base_url}: not a URL ({error}); mend evaluate.judge"
+            raise EndpointError(
+                f"{self._settings.base_url}: not a URL ({error}); mend {self._section}"
             ) from error
         except httpx.HTTPError as error:
             return f"{type(error).__name__} {error}".strip(), None
@@ -101,8 +103,8 @@ class Endpoint:
         if reply.status_code in _ABOUT_ONE_REQUEST:
             raise RefusedError(f"{reply.url}: HTTP {reply.status_code} {excerpt}")
         if reply.is_error:
-            raise JudgeError(
-                f"{reply.url}: HTTP {reply.status_code} {excerpt}; mend evaluate.judge or the key in"
+            raise EndpointError(
+                f"{reply.url}: HTTP {reply.status_code} {excerpt}; mend {self._section} or the key in"
                 f" {self._settings.api_key_variable}"
             )
         return _read(reply) or (f"an answer that is no chat completion: {excerpt}", None)
