@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from azeros.errors import BenchmarkError
 from azeros.evaluation.responses import read_responses
 from azeros.evaluation.samples import Sample, SampleSet
-from azeros.evaluation.systems.base import System
+from azeros.evaluation.systems.base import Request, System
 from azeros.progress import track
 from azeros.work import write_json
 
@@ -180,11 +181,17 @@ def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], 
 
 
 def _respond(system: System, samples: Sequence[Sample]) -> list[Row]:
-    replies = system.respond([sample.request for sample in samples])
+    replies = system.respond([_suffixed(sample.request, system.choice_suffix) for sample in samples])
     return [
         sample.result_row(reply.response) | ({} if reply.error is None else {"error": reply.error})
         for sample, reply in zip(samples, replies, strict=True)
     ]
+
+
+def _suffixed(request: Request, choice_suffix: str | None) -> Request:
+    if not request.has_choices or choice_suffix is None:
+        return request
+    return replace(request, instruction=f"{request.instruction}\n{choice_suffix}")
 
 
 def _to_lines(rows: Sequence[Row]) -> str:

@@ -27,9 +27,9 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     """
     from azeros import tracking
     from azeros.data.manifests import cuts_path, read_cuts
+    from azeros.evaluation.answers import speech_answers, text_answers
     from azeros.evaluation.asks import Ask, asks_of, score
     from azeros.evaluation.report import summary, write_report
-    from azeros.evaluation.answers import speech_answers, text_answers
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import read_weights
     from azeros.training.encoded import encode_cuts

@@ -95,7 +95,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match="1 of the 2 files of test"):
         load_samples("voicebench", "bbh", tmp_path, partial=True)
     (tmp_path / "bbh" / "test-00001-of-00002.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(BenchmarkError, match="test-00001-of-00002.parquet: not a readable parquet file"):
+    with pytest.raises(BenchmarkError, match=r"00002\.parquet: not a readable parquet file"):
         load_samples("voicebench", "bbh", tmp_path, partial=True)
     with pytest.raises(BenchmarkError, match="has no set 'bbbh'"):
         load_samples("voicebench", "bbbh", tmp_path, partial=True)

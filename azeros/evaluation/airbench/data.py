@@ -64,7 +64,11 @@ def _read(
             silent[part] += 1
             continue
         recording = Recording(str(path), path.stat().st_size, path.read_bytes)
-        samples.append(Sample(Request(recording, instruction(item), None), partial(result_row, item)))
+        samples.append(
+            Sample(
+                Request(recording, instruction(item), None, subset == "foundation"), partial(result_row, item)
+            )
+        )
     official = _NUM_FOUNDATION if subset == "foundation" else {}
     parts = [Part(part, num, silent[part], official.get(part)) for part, num in rows.items()]
     return SampleSet("airbench", subset, _SPLIT, samples, parts)

@@ -33,6 +33,7 @@ class Azeros:
         if not folder.is_dir():
             raise ModelError(f"{folder}: no model there: run dvc repro package, or mend benchmark.systems")
         self.batch_size = settings.batch_size
+        self.choice_suffix = settings.choice_suffix
         self._settings = settings
         self._model = place(AZerosModel.from_pretrained(folder, dtype=getattr(torch, settings.dtype)))
 

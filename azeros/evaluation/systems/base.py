@@ -46,11 +46,13 @@ class Request:
         recording: what it hears.
         instruction: the text that follows the recording; VoiceBench has none.
         transcript: what is said, for a system that reads; None where the data set does not tell.
+        has_choices: the instruction ends in choices of AIR-Bench Foundation.
     """
 
     recording: Recording
     instruction: str
     transcript: str | None
+    has_choices: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class System(Protocol):
     modality: Modality
     batch_size: int
     """How many requests it takes at once."""
+    choice_suffix: str | None
+    """A line that it wants after choices."""
 
     @property
     def identity(self) -> dict[str, Any]:

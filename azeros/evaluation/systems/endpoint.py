@@ -32,6 +32,7 @@ class ServedModel:
         """
         self.modality = settings.modality
         self.batch_size = settings.max_concurrency
+        self.choice_suffix = settings.choice_suffix
         self._settings = settings
         self._section = f"benchmark.systems.{name}"
         variable = settings.api_key_variable

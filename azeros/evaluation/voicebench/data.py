@@ -104,5 +104,5 @@ def result_row(row: Mapping[str, Any], response: str | None) -> dict[str, Any]:
 def _read_audio(path: Path, group: int, index: int) -> bytes:
     from pyarrow import parquet
 
-    audio = parquet.ParquetFile(path).read_row_group(group, columns=["audio"])["audio"]
-    return bytes(audio[index].as_py()["bytes"])
+    with parquet.ParquetFile(path) as file:
+        return bytes(file.read_row_group(group, columns=["audio"])["audio"][index].as_py()["bytes"])
