@@ -83,12 +83,13 @@ def read_results(folder: Path) -> list[Row]:
             f"{folder}: nothing scored in it; write what azeros score prints to {folder}/SYSTEM/SET.json"
         )
     for path, document in documents:
-        if "identity" in document and (row := rows.get((path.parent.name, document["benchmark"]))):
+        measured = rows.get((path.parent.name, document.get("benchmark", "")))
+        if "identity" in document and measured:
             identity = document["identity"]
-            row.modality = document["modality"]
-            row.terms.data[document["subset"]] = document["data_sha256"]
+            measured.modality = document["modality"]
+            measured.terms.data[document["subset"]] = document["data_sha256"]
             _join(
-                row.terms,
+                measured.terms,
                 Terms(
                     None,
                     identity["decoding"],

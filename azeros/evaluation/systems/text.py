@@ -16,7 +16,7 @@ class TextLLM:
     """Greedy answers to the transcript, read as AZeroS's language model reads text."""
 
     modality: Modality = "text"
-    choice_suffix = None  # AIR-Bench has no transcripts
+    choice_suffix: str | None = None  # AIR-Bench has no transcripts
 
     def __init__(self, settings: TextSystem) -> None:
         """Load the model, onto the GPU if there is one.
