@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from azeros.errors import StageError
 from azeros.params import Params
-from azeros.work import hash_files, stage_output
+from azeros.work import git, hash_files, stage_output
 
 if TYPE_CHECKING:
     from azeros.registry import Version
@@ -128,7 +128,7 @@ def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
     whole = "here" if _is_whole(version) else "not here or changed"
     rows = [(f"version {version.number}", str(version.folder), whole)]
     commit = record["commit"] or "none"
-    rows.append(("git commit", commit, "here" if _git("cat-file", "-t", commit) else "not here"))
+    rows.append(("git commit", commit, "here" if git("cat-file", "-t", commit) else "not here"))
     for name, source in _sources(record).items():
         rows.append((name, source, "here" if Path(source).exists() else "not here"))
     now = _outs(_locked())
@@ -162,7 +162,7 @@ def _record(params: Params) -> dict[str, Any]:
         "data": {path: digest for path, digest in outs.items() if path.startswith("data/manifests/")},
         "outs": outs,
         "foundation": params.foundation.model_dump(mode="json"),
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": git("rev-parse", "HEAD"),
         "problems": _problems(),
     }
 
@@ -170,7 +170,7 @@ def _record(params: Params) -> dict[str, Any]:
 def _problems() -> list[str]:
     """Why nobody could make this model again."""
     problems = []
-    changed = _git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock")  # whose hashes the record holds
+    changed = git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock")  # whose hashes the record holds
     if changed is None:
         problems.append("there is no git commit")
     elif files := changed.splitlines():
@@ -259,8 +259,3 @@ def _locked() -> dict[str, Any]:
 
 def _outs(stages: dict[str, Any]) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
-
-
-def _git(*arguments: str) -> str | None:
-    process = subprocess.run(["git", *arguments], capture_output=True, text=True)
-    return process.stdout.strip() if process.returncode == 0 else None

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from azeros.work import WORK_ROOT
+from azeros.work import WORK_ROOT, git
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -281,17 +280,9 @@ def _ancestor_dvc() -> str | None:
 def _origin() -> dict[str, str]:
     """Tags that say which code and which DVC stage a run comes from."""
     tags = {
-        "mlflow.source.git.commit": _git("rev-parse", "HEAD"),
-        "git.changed_files": _git("status", "--porcelain", "--untracked-files=no"),
+        "mlflow.source.git.commit": git("rev-parse", "HEAD"),
+        "git.changed_files": git("status", "--porcelain", "--untracked-files=no"),
         "dvc.stage": os.environ.get("DVC_STAGE"),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        process = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return process.stdout.strip() if process.returncode == 0 else None

@@ -24,7 +24,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
 from azeros.errors import AzerosError, StageError
-from azeros.params import load_params, override, read_overrides
+from azeros.overrides import override, read_overrides
+from azeros.params import load_params
 from flows.plugin import DEFAULT_DEPLOYMENT
 
 PARAMS = Path("params.yaml")

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
 from azeros.errors import CorpusError
-from azeros.params import Corpus, parse_corpus, parse_override
+from azeros.overrides import parse_override
+from azeros.params import Corpus, parse_corpus
 
 
 class _Facts(BaseModel):
