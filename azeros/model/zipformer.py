@@ -168,7 +168,7 @@ class ConvNeXt(nn.Module):
 
 def _pieces(x: Tensor, size: int) -> tuple[Tensor, ...]:
     """`x` in pieces of `size` along its first axis on a CPU, whose caches then hold what is made of them; whole elsewhere."""
-    return x.split(size) if x.device.type == "cpu" and not torch.compiler.is_exporting() else (x,)
+    return x.split(size) if x.device.type == "cpu" and not torch.compiler.is_compiling() else (x,)
 
 
 class Frontend(nn.Module):
@@ -413,8 +413,10 @@ class Downsample(nn.Module):
         """(B, T', D) -> (B, ceil(T' / factor), D)."""
         batch, num, dim = x.shape
         groups = (num + self.factor - 1) // self.factor
-        x = torch.cat([x, x[:, -1:].expand(-1, groups * self.factor - num, -1)], dim=1)
-        return torch.matmul(self.bias.softmax(dim=0), x.view(batch, groups, self.factor, dim))
+        # By index, and not by padding, so that compiled code does not depend on how much is missing.
+        frames = torch.arange(groups * self.factor, device=x.device).clamp(max=num - 1)
+        grouped = x.index_select(1, frames).view(batch, groups, self.factor, dim)
+        return torch.matmul(self.bias.softmax(dim=0), grouped)
 
 
 class Layers(nn.Module):
@@ -444,7 +446,8 @@ class DownsampledLayers(nn.Module):
     def forward(self, x: Tensor, masks: Masks) -> Tensor:
         """(B, T', D) -> (B, T', D)."""
         low = self.encoder(self.downsample(x), masks)
-        return self.out_combiner(x, low.repeat_interleave(self.factor, dim=1)[:, : x.shape[1]])
+        frames = torch.arange(x.shape[1], device=x.device) // self.factor
+        return self.out_combiner(x, low.index_select(1, frames))
 
 
 def resize(x: Tensor, dim: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from azeros.errors import ModelError
 from azeros.model.zipformer import DepthwiseConv, Zipformer, ZipformerConfig, swoosh_l, swoosh_r
+from tests.conftest import ROOT
 
 CASES = ["six_stack", "two_stack", "odd_dims", "causal_chunk16"]
 
@@ -103,3 +104,17 @@ def test_a_truncated_weight_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"model\.safetensors"):
         Zipformer.from_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+def test_one_compilation_without_a_break_serves_every_length() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    encoder = Zipformer.from_pretrained(ROOT / "azeros" / "tiny" / "weights" / "paraling_encoder")
+    counter = CompileCounter()
+    compiled = torch.compile(encoder, backend=counter, fullgraph=True, dynamic=True)
+    with torch.no_grad():
+        for num in (200, 333, 334, 401, 777):
+            x, lens = torch.randn(2, num, 80) - 8, torch.tensor([num, num - 30])
+            torch.testing.assert_close(compiled(x, lens).encoder_out, encoder(x, lens).encoder_out)
+    assert counter.frame_count == 1
