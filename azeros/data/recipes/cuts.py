@@ -11,10 +11,10 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
-from azeros.data.labels import emotion_of, gender_of, known
+from azeros.data.labels import gender_of, known
 from azeros.data.manifests import read_cuts
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import SPLITS
+from azeros.data.recipes.layout import SPLITS, read_emotion
 from azeros.errors import CorpusError
 from azeros.params import CutsCorpus
 
@@ -48,10 +48,6 @@ def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
     whole = cut.start == 0 and cut.duration == cut.recording.duration
     custom = dict(said.custom or {})
     about = {key: known(custom.pop(key, None)) for key in _OURS}
-    try:
-        emotion = emotion_of(about["emotion"])
-    except ValueError as error:
-        raise BadRow(cut.id, "unknown emotion", f"cut {cut.id}: {error}") from error
     return Utterance(
         id=cut.id,
         split=split,
@@ -62,7 +58,7 @@ def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
         gender=gender_of(said.gender),
         age=about["age"],
         age_group=about["age_group"],
-        emotion=emotion,
+        emotion=read_emotion(cut.id, f"cut {cut.id}", about["emotion"]),
         start_s=0.0 if whole else cut.start,
         duration_s=None if whole else cut.duration,
         custom=custom,

@@ -8,9 +8,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from azeros.data.labels import emotion_of
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import find, find_optional, is_hidden, missing_audio, read_lines
+from azeros.data.recipes.layout import (
+    find,
+    find_optional,
+    is_hidden,
+    missing_audio,
+    read_emotion,
+    read_lines,
+)
 from azeros.errors import CorpusError
 from azeros.params import DailyTalkCorpus
 
@@ -71,10 +77,7 @@ def prepare(corpus: DailyTalkCorpus, seed: int) -> Source:
 
 
 def _emotion(id: str, where: str, raw: str) -> str | None:
-    try:
-        return "neutral" if raw.strip().lower() in _NEUTRAL else emotion_of(raw)
-    except ValueError as error:
-        raise BadRow(id, "unknown emotion", f"{where}: {error}") from error
+    return "neutral" if raw.strip().lower() in _NEUTRAL else read_emotion(id, where, raw)
 
 
 def _unnamed(folder: Path, named: set[str]) -> Iterator[Reject]:

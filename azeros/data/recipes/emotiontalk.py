@@ -10,9 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from azeros.data.labels import emotion_of, gender_of
+from azeros.data.labels import gender_of
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import find_optional, is_hidden, missing_audio, read_facts
+from azeros.data.recipes.layout import find_optional, is_hidden, missing_audio, read_emotion, read_facts
 from azeros.errors import CorpusError
 from azeros.params import EmotionTalkCorpus
 
@@ -49,10 +49,6 @@ def prepare(corpus: EmotionTalkCorpus, seed: int) -> Source:
         match = _NAME.fullmatch(name)
         assert match is not None
         raw = label.get("emotion_result")
-        try:
-            emotion = emotion_of(raw)
-        except ValueError as error:
-            raise BadRow(name, "unknown emotion", f"{labels[name]}: {error}") from error
         return Utterance(
             id=name,
             split=_split(name),
@@ -61,7 +57,7 @@ def prepare(corpus: EmotionTalkCorpus, seed: int) -> Source:
             language="zh",
             speaker=match[2],
             gender=genders.get(match[2]),
-            emotion=emotion,
+            emotion=read_emotion(name, str(labels.get(name)), raw),
             custom={"emotion_raw": raw} if raw else {},
         )
 

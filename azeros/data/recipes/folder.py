@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from azeros.data.labels import AGE_GROUPS, age_group_of, emotion_of, gender_of, known
+from azeros.data.labels import AGE_GROUPS, age_group_of, gender_of, known
 from azeros.data.recipes import BadRow, Reject, Source, Utterance, rows_of
-from azeros.data.recipes.layout import SPLITS
+from azeros.data.recipes.layout import SPLITS, read_emotion
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
 
@@ -163,7 +163,7 @@ def _utterance(line: _Line, corpus: FolderCorpus, num_named_alike: Counter[Path]
         gender=gender_of(values["gender"]),
         age=_age(line),
         age_group=_age_group(line),
-        emotion=_emotion(line),
+        emotion=read_emotion(line.name, line.where, values["emotion"]),
     )
 
 
@@ -224,10 +224,3 @@ def _age_group(line: _Line) -> str | None:
         groups = ", ".join(AGE_GROUPS)
         raise BadRow(line.name, "unknown age_group", f"{line.where}: age_group is {word!r}; write {groups}")
     return word
-
-
-def _emotion(line: _Line) -> str | None:
-    try:
-        return emotion_of(_text(line, "emotion"))
-    except ValueError as error:
-        raise BadRow(line.name, "unknown emotion", f"{line.where}: {error}") from error

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from azeros.data.labels import emotion_of
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import find, is_hidden, missing_audio, read_lines
+from azeros.data.recipes.layout import find, is_hidden, missing_audio, read_emotion, read_lines
 from azeros.errors import CorpusError
 from azeros.params import IemocapCorpus
 
@@ -71,10 +70,7 @@ def prepare(corpus: IemocapCorpus, seed: int) -> Source:
 
 
 def _emotion(name: str, code: str, merge_excited: bool) -> str | None:
-    try:
-        label = emotion_of("" if code == _UNDECIDED else code)
-    except ValueError as error:
-        raise BadRow(name, "unknown emotion", f"{name}: {error}") from error
+    label = read_emotion(name, name, "" if code == _UNDECIDED else code)
     return "happy" if label == "excited" and merge_excited else label
 
 

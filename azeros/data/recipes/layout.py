@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azeros.data.labels import emotion_of
 from azeros.data.recipes import BadRow, Reject
 from azeros.errors import CorpusError
 
@@ -160,6 +161,18 @@ def read_lines(path: Path) -> Iterator[str]:
 def missing_audio(id: str, path: Path) -> BadRow:
     """For a row whose recording is not there."""
     return BadRow(id, "audio missing", f"{path}: named in the metadata, but there is no such file")
+
+
+def read_emotion(id: str, where: str, raw: object) -> str | None:
+    """As `emotion_of`; a word that is in none of the vocabularies is the fault of the row.
+
+    Raises:
+        BadRow: `raw`, which stands at `where`, is such a word.
+    """
+    try:
+        return emotion_of(raw)
+    except ValueError as error:
+        raise BadRow(id, "unknown emotion", f"{where}: {error}") from error
 
 
 def splits_on_disk(root: Path, wanted: Sequence[str], files: Mapping[str, Path | None]) -> dict[str, Path]:

@@ -10,9 +10,16 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from azeros.data.labels import emotion_of
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import SPLITS, TableRow, find_optional, is_hidden, read_table, splits_on_disk
+from azeros.data.recipes.layout import (
+    SPLITS,
+    TableRow,
+    find_optional,
+    is_hidden,
+    read_emotion,
+    read_table,
+    splits_on_disk,
+)
 from azeros.errors import CorpusError
 from azeros.params import SplitCorpus
 
@@ -68,10 +75,6 @@ def _utterance(official: str, row: TableRow, clips: dict[tuple[str, str], Path])
     id = f"{official}_{name}"
     if (official, name) not in clips:
         raise BadRow(id, "audio missing", f"{row.where}: no clip {name} in a folder of the {official} split")
-    try:
-        emotion = emotion_of(row["Emotion"])
-    except ValueError as error:
-        raise BadRow(id, "unknown emotion", f"{row.where}: {error}") from error
     speaker = None if _GROUP.fullmatch(row["Speaker"]) else row["Speaker"] or None
     return Utterance(
         id=id,
@@ -81,7 +84,7 @@ def _utterance(official: str, row: TableRow, clips: dict[tuple[str, str], Path])
         language="en",
         speaker=speaker,
         gender=_gender(speaker) if speaker else None,
-        emotion=emotion,
+        emotion=read_emotion(id, row.where, row["Emotion"]),
         custom={"emotion_raw": row["Emotion"]},
     )
 
