@@ -7,11 +7,17 @@ from pathlib import Path
 
 from azeros.data.labels import gender_of
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
-from azeros.data.recipes.layout import SPLITS, find, find_optional, is_hidden, read_lines, splits_on_disk
+from azeros.data.recipes.layout import (
+    OFFICIAL_SPLITS,
+    SPLITS,
+    find,
+    find_optional,
+    is_hidden,
+    read_lines,
+    splits_on_disk,
+)
 from azeros.errors import CorpusError
 from azeros.params import SplitCorpus
-
-_OFFICIAL_SPLITS = ("train", "dev", "test")
 
 
 def prepare(corpus: SplitCorpus, seed: int) -> Source:
@@ -23,7 +29,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     transcripts = _read_transcripts(find(corpus.path, "transcript/aishell_transcript_v0.8.txt"))
     genders = _read_genders(find_optional(corpus.path, "resource_aishell/speaker.info", "speaker.info"))
     folder = find(corpus.path, "data_aishell/wav", "wav")
-    folders = {name: find_optional(folder, name) for name in _OFFICIAL_SPLITS}
+    folders = {name: find_optional(folder, name) for name in OFFICIAL_SPLITS}
     splits = splits_on_disk(folder, corpus.splits, folders)
     recordings = [
         (official, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from azeros.data.labels import decade_group_of, gender_of, known
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
 from azeros.data.recipes.layout import (
+    OFFICIAL_SPLITS,
     SPLITS,
     TableRow,
     find_optional,
@@ -20,7 +21,6 @@ from azeros.data.recipes.layout import (
 from azeros.errors import CorpusError
 from azeros.params import CommonVoiceCorpus
 
-_OFFICIAL_SPLITS = ("train", "dev", "test")
 _REQUIRED = ("path", "sentence")  # what else a release has is taken as it comes
 _CUSTOM = ("accents", "variant")
 # The release says zh-CN, what is trained on it zh; either may be asked for.
@@ -40,7 +40,7 @@ def prepare(corpus: CommonVoiceCorpus, seed: int) -> Source:
 
 
 def _tables(folder: Path, corpus: CommonVoiceCorpus) -> Iterator[tuple[Path, str]]:
-    files = {name: folder / f"{name}.tsv" for name in _OFFICIAL_SPLITS}
+    files = {name: folder / f"{name}.tsv" for name in OFFICIAL_SPLITS}
     there = {name: path if path.is_file() else None for name, path in files.items()}
     for official, path in splits_on_disk(folder, corpus.splits, there).items():
         yield path, SPLITS[official]

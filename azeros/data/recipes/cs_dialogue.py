@@ -9,6 +9,7 @@ from pathlib import Path
 from azeros.data.labels import gender_of, known
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
 from azeros.data.recipes.layout import (
+    OFFICIAL_SPLITS,
     SPLITS,
     TableRow,
     find,
@@ -19,7 +20,6 @@ from azeros.data.recipes.layout import (
 )
 from azeros.params import SplitCorpus
 
-_OFFICIAL_SPLITS = ("train", "dev", "test")
 _TAG = re.compile(r"<(CN|EN|MIX)>")
 _MARKUP = re.compile(r"<[^<>]*>")
 # Switched utterances count as Chinese, as for AZeroS; custom.language_tag tells them apart.
@@ -33,7 +33,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
         CorpusError: the index or the recordings are missing.
     """
     index = find(corpus.path, "index/short_wav", "data/index/short_wav")
-    folders = {name: find_optional(index, name) for name in _OFFICIAL_SPLITS}
+    folders = {name: find_optional(index, name) for name in OFFICIAL_SPLITS}
     # Unpacking puts the folder short_wav into data/short_wav as often as not.
     recordings = find(corpus.path, "WAVE/C0", "data/short_wav/short_wav/WAVE/C0").parent.parent
     splits = splits_on_disk(index, corpus.splits, folders)

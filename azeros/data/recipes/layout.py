@@ -29,6 +29,8 @@ SPLITS = {
     "dev": "validation",
     "test": "test",
 }
+# What most of them ship, under these names.
+OFFICIAL_SPLITS = ("train", "dev", "test")
 
 
 def find(root: Path, *names: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from azeros.data.recipes import BadRow, Reject, Row, Source, Utterance, rows_of
 from azeros.data.recipes.layout import (
+    OFFICIAL_SPLITS,
     SPLITS,
     TableRow,
     find_optional,
@@ -23,7 +24,6 @@ from azeros.data.recipes.layout import (
 from azeros.errors import CorpusError
 from azeros.params import SplitCorpus
 
-_OFFICIAL_SPLITS = ("train", "dev", "test")
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
 # Clips of the test split that were cut again supersede those of the same number.
 _CLIP = re.compile(r"(final_videos_test)?(dia\d+_utt\d+)\.(wav|flac|mp4)", re.IGNORECASE)
@@ -46,7 +46,7 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
         CorpusError: there are no clips, or no csv file, or it is not one.
     """
     clips = _find_clips(corpus.path)
-    files = {name: find_optional(corpus.path, f"{name}_sent_emo.csv") for name in _OFFICIAL_SPLITS}
+    files = {name: find_optional(corpus.path, f"{name}_sent_emo.csv") for name in OFFICIAL_SPLITS}
     splits = splits_on_disk(corpus.path, corpus.splits, files)
     tables = [(official, row) for official, path in splits.items() for row in _read_csv(path)]
     named = {
@@ -116,7 +116,7 @@ def _find_clips(root: Path) -> dict[tuple[str, str], Path]:
             (
                 official
                 for part in reversed(path.relative_to(root).parts[:-1])
-                for official in _OFFICIAL_SPLITS
+                for official in OFFICIAL_SPLITS
                 if official in part.lower()
             ),
             None,
