@@ -116,13 +116,17 @@ def load_cut(cut: Cut) -> NDArray[np.float32]:
     Raises:
         AudioError: as `load_audio`, naming the cut.
     """
-    source = cut.recording.sources[0].source
-    whole = cut.start == 0 and cut.duration == cut.recording.duration
     try:
-        return load_audio(source, cut.start, None if whole else cut.duration)
+        return load_audio(cut.recording.sources[0].source, *span_of(cut))
     except UnusableAudio as error:
         error.args = (f"cut {cut.id}: {error}",)
         raise
+
+
+def span_of(cut: Cut) -> tuple[float, float | None]:
+    """Where a cut begins in its recording, and how long it is, in seconds; None where it is all of the recording."""
+    whole = cut.start == 0 and cut.duration == cut.recording.duration
+    return cut.start, None if whole else cut.duration
 
 
 def check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:

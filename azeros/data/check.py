@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from azeros.data.audio import TOLERANCE_S, Decoded, UnusableAudio, check_samples, decode, is_silent
+from azeros.data.audio import (
+    TOLERANCE_S,
+    Decoded,
+    UnusableAudio,
+    check_samples,
+    decode,
+    is_silent,
+    span_of,
+)
 from azeros.data.manifests import cut_text, read_cuts
 from azeros.data.parallel import map_in_order
 from azeros.errors import ManifestError
@@ -67,14 +75,14 @@ def _check(cut: Cut, max_chars_per_s: float) -> tuple[list[Finding], bytes | Non
     if cut.recording is None:
         return [Finding(cut.id, "no recording", f"{cut.id}: the cut names no recording")], None
     source = cut.recording.sources[0].source
-    whole = cut.start == 0 and cut.duration == cut.recording.duration
+    start_s, duration_s = span_of(cut)
     try:
-        decoded = decode(source, cut.start, None if whole else cut.duration)
+        decoded = decode(source, start_s, duration_s)
         check_samples(decoded.samples.mean(axis=1), decoded.sampling_rate, str(source))
     except UnusableAudio as error:
         return [Finding(cut.id, error.reason, str(error))], None
     faults = [
-        *_disagreements(cut, decoded, whole),
+        *_disagreements(cut, decoded, whole=duration_s is None),
         *_sound_faults(decoded),
         *_text_faults(cut, max_chars_per_s),
     ]

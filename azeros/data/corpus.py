@@ -153,11 +153,9 @@ def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
     from lhotse import MonoCut, SupervisionSegment
 
     recording = _recording(row, audio, output)
-    whole = row.duration_s is None
-    start_s = 0.0 if whole else row.start_s
-    duration_s = (
-        recording.duration if row.duration_s is None else min(row.duration_s, recording.duration - start_s)
-    )
+    duration_s = recording.duration - row.start_s
+    if row.duration_s is not None:
+        duration_s = min(row.duration_s, duration_s)
     questions = [asdict(question) for question in row.questions] or None
     custom = {
         "age": row.age,
@@ -177,7 +175,9 @@ def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
         gender=row.gender,
         custom={key: value for key, value in custom.items() if value is not None} or None,
     )
-    return MonoCut(row.id, start_s, duration_s, channel=0, supervisions=[supervision], recording=recording)
+    return MonoCut(
+        row.id, row.start_s, duration_s, channel=0, supervisions=[supervision], recording=recording
+    )
 
 
 def _recording(row: Utterance, audio: AudioInfo, output: Path) -> Recording:

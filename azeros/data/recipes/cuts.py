@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lhotse.cut import Cut
 
+from azeros.data.audio import span_of
 from azeros.data.labels import gender_of, known
 from azeros.data.manifests import read_cuts
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
@@ -45,7 +46,7 @@ def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
     said, source = cut.supervisions[0], cut.recording.sources[0]
     if source.type != "file":
         raise BadRow(cut.id, "malformed row", f"cut {cut.id}: its sound is of type {source.type}, not a file")
-    whole = cut.start == 0 and cut.duration == cut.recording.duration
+    start_s, duration_s = span_of(cut)
     custom = dict(said.custom or {})
     about = {key: known(custom.pop(key, None)) for key in _OURS}
     return Utterance(
@@ -59,8 +60,8 @@ def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
         age=about["age"],
         age_group=about["age_group"],
         emotion=read_emotion(cut.id, f"cut {cut.id}", about["emotion"]),
-        start_s=0.0 if whole else cut.start,
-        duration_s=None if whole else cut.duration,
+        start_s=start_s,
+        duration_s=duration_s,
         custom=custom,
     )
 
