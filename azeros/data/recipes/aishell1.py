@@ -41,11 +41,11 @@ def prepare(corpus: SplitCorpus, seed: int) -> Source:
     wanted = [(official, path) for official, path in recordings if official in splits]
     if not wanted:
         raise CorpusError(f"{folder}: no recordings; unpack each S*.tar.gz there")
-    silent = transcripts.keys() - {path.stem for _, path in recordings}
+    recorded = {path.stem for _, path in recordings}
     unheard = [
         Reject(name, "audio missing", f"{folder}: a transcript, but no {name}.wav; unpack every S*.tar.gz")
         for name in transcripts
-        if name in silent
+        if name not in recorded
     ]
 
     def read(item: tuple[str, Path]) -> Row:
