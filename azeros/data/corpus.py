@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -212,10 +213,12 @@ def _check_share(report: Report, draft: Path, work: Path, allowed: float) -> Non
     kept = work / "rejects.jsonl"
     kept.write_bytes((draft / "rejects.jsonl").read_bytes())
     with kept.open(encoding="utf-8") as stream:
-        first = json.loads(stream.readline())["detail"]
+        first = min(map(json.loads, stream), key=itemgetter("expected"))["detail"]  # a fault if there is one
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.most_common())
     allowance = (
-        f"more than prepare.max_rejected_share {allowed:g} allows" if report.rows_out else "none is left"
+        f"{report.num_faults} of them for faults, more than prepare.max_rejected_share {allowed:g} allows"
+        if report.rows_out
+        else "none is left"
     )
     raise CorpusError(
         f"corpus {report.name}: {report.rejected.total()} of {report.rows_in} rows rejected ({reasons}), "

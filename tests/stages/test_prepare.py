@@ -109,6 +109,19 @@ def test_too_many_rejects_fail_and_leave_the_old_output(here: Path) -> None:
     assert Path("out/report.json").read_bytes() == before
 
 
+def test_the_error_is_about_faults_not_about_what_was_expected(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Row] = [
+        Reject("w", "no speech", "w: noise", expected=True),
+        Utterance("x", "test", np.linspace(-0.5, 0.5, 8000, dtype=np.float32), "hi", "en"),
+        Reject("y", "no text", "y: empty"),
+    ]
+    monkeypatch.setattr(corpora, "open_corpus", lambda corpus, seed: Source(len(rows), iter(rows)))
+    with pytest.raises(CorpusError, match=r"2 of 3 rows rejected .* 1 of them for faults.* first: y: empty"):
+        prepare.run(params(here), "mine", Path("out"))
+
+
 @pytest.mark.parametrize(("name", "error"), [("other", StageError), ("mine", CorpusError)])
 def test_what_is_not_there(here: Path, name: str, error: type[AzerosError]) -> None:
     with pytest.raises(error, match=r"no '?"):
