@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from azeros.data.labels import AGE_GROUPS, GENDERS
 from azeros.params import Mode, Sift
 from azeros.sift.answers import TRUNCATED, Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
@@ -39,8 +40,6 @@ _SENTENCES = (
     "could you help me carry these boxes upstairs",
     "the doctor said the results will arrive on monday",
 )
-_AGES = ("teenager", "young adult", "middle-age adult", "senior")
-_GENDERS = ("male", "female")
 _EMOTIONS = ("neutral", "happy", "sad", "angry")
 
 
@@ -176,7 +175,7 @@ def sample() -> list[SupervisionSegment]:
     """Plain sentences with every combination of attributes, for want of a manifest."""
     from lhotse import SupervisionSegment
 
-    combinations = itertools.product(_AGES, _GENDERS, _EMOTIONS)
+    combinations = itertools.product(AGE_GROUPS, GENDERS, _EMOTIONS)
     return [
         SupervisionSegment(
             f"sample-{index}",
