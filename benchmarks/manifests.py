@@ -17,9 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from azeros.data.manifests import cut_text, read_cuts, unfit
 from azeros.params import Filter
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
 
 SHARES = {"large.jsonl.gz": 0.7, "small.jsonl.gz": 0.3}
 SETTINGS = Filter(min_duration_s=1.0, max_duration_s=30.0, max_chars_per_s=30.0)
@@ -36,12 +40,11 @@ def write_manifests(folder: Path, num_cuts: int) -> None:
     for name, share in SHARES.items():
         with gzip.open(folder / name, "wt", compresslevel=1) as stream:
             for number in range(round(num_cuts * share)):
-                stream.write(
-                    json.dumps(synthetic_cut(f"{name[0]}{number}", round(rng.uniform(0.5, 35), 2))) + "\n"
-                )
+                cut = synthetic_cut(f"{name[0]}{number}", number % 100, round(rng.uniform(0.5, 35), 2))
+                stream.write(json.dumps(cut) + "\n")
 
 
-def synthetic_cut(name: str, duration_s: float) -> dict[str, object]:
+def synthetic_cut(name: str, speaker: int, duration_s: float) -> dict[str, object]:
     """What prepare writes about an utterance."""
     said = {
         "id": name,
@@ -51,7 +54,7 @@ def synthetic_cut(name: str, duration_s: float) -> dict[str, object]:
         "channel": 0,
         "text": "some words",
     }
-    said |= {"language": "en", "speaker": f"speaker{hash(name) % 100}", "custom": {"age_group": "senior"}}
+    said |= {"language": "en", "speaker": f"speaker{speaker}", "custom": {"age_group": "senior"}}
     source = {"type": "file", "channels": [0], "source": f"/corpus/{name[:3]}/{name}.flac"}
     recording = {"id": name, "sources": [source], "sampling_rate": 16_000, "channel_ids": [0]}
     recording |= {"num_samples": round(16_000 * duration_s), "duration": duration_s}
@@ -59,9 +62,9 @@ def synthetic_cut(name: str, duration_s: float) -> dict[str, object]:
     return cut | {"supervisions": [said], "recording": recording}
 
 
-def is_fit(cut: object) -> bool:
+def is_fit(cut: Cut) -> bool:
     """Whether training would take the cut."""
-    return unfit(cut.duration, cut_text(cut), SETTINGS) is None  # type: ignore[attr-defined,arg-type]
+    return unfit(cut.duration, cut_text(cut), SETTINGS) is None
 
 
 def streamed(folder: Path) -> Iterator[int]:
