@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -47,10 +47,6 @@ class Catalog(_Facts):
 
     corpora: dict[str, CorpusFacts]
     benchmarks: dict[str, Terms]
-
-    def paper_hours(self, recipe: str) -> Mapping[str, float]:
-        """Hours of a recipe's corpus in the paper's training set, by language."""
-        return self.corpora[recipe].paper_hours
 
     def recipe(self, name: str) -> str:
         """The recipe that is meant by `name`: AISHELL-1, aishell1 or its unique beginning.

@@ -50,7 +50,7 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
         CorpusError: the corpus is missing or badly laid out, or too large a share of its rows is unusable.
     """
     source = open_corpus(corpus, seed)
-    report = Report(name, read_catalog().paper_hours(corpus.recipe))
+    report = Report(name, read_catalog().corpora[corpus.recipe].paper_hours)
     work = work_dir("prepare", {"corpus": corpus, "seed": seed})
     with stage_output(output) as draft, Journal(work / "decoded.jsonl") as journal:
         with (
