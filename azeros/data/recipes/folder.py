@@ -22,7 +22,7 @@ from pathlib import Path
 
 from azeros.data.labels import AGE_GROUPS, age_group_of, gender_of, known
 from azeros.data.recipes import BadRow, Reject, Source, Utterance, rows_of
-from azeros.data.recipes.layout import SPLITS, read_emotion
+from azeros.data.recipes.layout import SPLITS, is_hidden, read_emotion
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
 
@@ -184,7 +184,9 @@ def _audio_path(line: _Line) -> Path:
 
 def _recordings(root: Path) -> list[Path]:
     return sorted(
-        Path(os.path.normpath(path)) for path in root.rglob("*") if path.suffix.lower() in _AUDIO_SUFFIXES
+        Path(os.path.normpath(path))
+        for path in root.rglob("*")
+        if path.suffix.lower() in _AUDIO_SUFFIXES and not is_hidden(path)
     )
 
 

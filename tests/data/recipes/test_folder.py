@@ -74,7 +74,7 @@ def test_no_row_and_no_recording_is_lost(tmp_path: Path) -> None:
         "file_name,text,age,split\na.wav,hi,,\nb.wav,hi,x,\nc.wav,hi,9,tset\n"
         ",hi,9,\nd.wav,hi, there,9,\ne.wav\n"
     )
-    for name in ("a.wav", "more/z.MP3", "notes.txt"):
+    for name in ("a.wav", "more/z.MP3", "more/._z.MP3", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     wanted = ["", "bad age", "unknown split", "no file_name", *["malformed row"] * 2, "not in the metadata"]
