@@ -55,7 +55,7 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
     else:
         answered = _ask(system, [chosen.samples[index] for index in order], path)
         rows = [row for _, row in sorted(zip(order, answered, strict=True), key=lambda pair: pair[0])]
-    write_responses(path, rows)
+        write_responses(path, rows)
     _partial(path).unlink(missing_ok=True)
     failed = [row["error"] for row in rows if "error" in row]
     if failed:
@@ -164,7 +164,7 @@ def _resume(partial: Path, samples: Sequence[Sample], batch_size: int) -> list[R
 
 
 def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], path: Path) -> list[Row]:
-    """The rows of a complete file, those that failed asked for once more."""
+    """The rows of a complete file, those that failed asked for once more, and in the file with each batch."""
     rows = [dict(row.fields) for row in read_responses(path)]
     if len(rows) != len(samples):
         raise BenchmarkError(
@@ -176,6 +176,7 @@ def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], 
             batch = failed[start : start + system.batch_size]
             for index, row in zip(batch, _respond(system, [samples[index] for index in batch]), strict=True):
                 rows[index] = row
+            write_responses(path, rows)
             advance(len(batch))
     return rows
 
