@@ -9,7 +9,7 @@ Letters: N items, P parts, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,16 @@ class Item:
     fields: dict[str, Any]
     strict: tuple[Ratio, ...]
     official: tuple[Ratio, ...] | None
-    expected: tuple[Ratio, ...] | None = field(default=None)
+    expected: tuple[Ratio, ...] | None = None
     fallbacks: int = 0  # answers that could not be parsed
     error: str | None = None
 
 
-def failed(error: str, strict: tuple[Ratio, ...], fields: dict[str, Any] | None = None) -> Item:
+def failed(
+    error: str, strict: tuple[Ratio, ...], fields: dict[str, Any] | None = None, fallbacks: int = 0
+) -> Item:
     """A row on which the official scorer raises `error`."""
-    return Item(fields or {"error": error}, strict, None, None, 0, error)
+    return Item(fields or {"error": error}, strict, None, fallbacks=fallbacks, error=error)
 
 
 @dataclass(frozen=True)

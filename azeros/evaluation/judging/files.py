@@ -87,11 +87,7 @@ def _voicebench(settings: Judge) -> _Protocol:
 
 
 def _is_mark(answer: str) -> bool:
-    try:
-        judge.parse_mark(answer.strip())
-    except NotImplementedError:
-        return False
-    return True
+    return judge.parse_mark(answer.strip()) is not None
 
 
 def _airbench(settings: Judge, exchanged: bool) -> _Protocol:
