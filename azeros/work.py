@@ -100,11 +100,16 @@ def _plain(value: object) -> Any:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `to_json(value)` so that `path` holds either its old content or all of the new."""
+    """Write `to_json(value)` as `write_text` does."""
+    write_text(path, to_json(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 so that `path` holds either its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        draft.write_text(to_json(value), encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from azeros.evaluation.responses import Benchmark as Name
 
 scoring = typer.Typer()  # commands of azeros itself
 app = typer.Typer(no_args_is_help=True, help="Put a system to VoiceBench or AIR-Bench.")
 
-Benchmark = Annotated[
-    Literal["voicebench", "airbench"], typer.Argument(metavar="BENCHMARK", help="voicebench or airbench.")
-]
+Benchmark = Annotated[Name, typer.Argument(metavar="BENCHMARK", help="voicebench or airbench.")]
 Subset = Annotated[
     str,
     typer.Argument(metavar="SUBSET", help="A set by its official name; of AIR-Bench, foundation or chat."),
@@ -87,10 +87,7 @@ def score(
 
 @scoring.command(epilog="Example: azeros judge voicebench azeros-commoneval-test-audio.jsonl judged.jsonl")
 def judge(
-    benchmark: Annotated[
-        Literal["voicebench", "airbench"],
-        typer.Argument(metavar="BENCHMARK", help="voicebench, or airbench for Chat."),
-    ],
+    benchmark: Annotated[Name, typer.Argument(metavar="BENCHMARK", help="voicebench, or airbench for Chat.")],
     responses: Annotated[Path, typer.Argument(metavar="FILE", help="Responses in the official layout.")],
     output: Annotated[
         Path, typer.Argument(metavar="OUTPUT", help="The same rows, judged: for azeros score.")

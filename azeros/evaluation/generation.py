@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from azeros.errors import BenchmarkError
-from azeros.evaluation.responses import read_responses
+from azeros.evaluation.responses import read_responses, to_line, write_responses
 from azeros.evaluation.samples import Sample, SampleSet
 from azeros.evaluation.systems.base import Request, System
 from azeros.progress import track
@@ -55,7 +55,7 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
     else:
         answered = _ask(system, [chosen.samples[index] for index in order], path)
         rows = [row for _, row in sorted(zip(order, answered, strict=True), key=lambda pair: pair[0])]
-    _write(path, rows)
+        write_responses(path, rows)
     _partial(path).unlink(missing_ok=True)
     failed = [row["error"] for row in rows if "error" in row]
     if failed:
@@ -124,7 +124,7 @@ def _ask(system: System, samples: Sequence[Sample], path: Path) -> list[Row]:
         advance(len(rows))
         for start in range(len(rows), len(samples), system.batch_size):
             answered = _respond(system, samples[start : start + system.batch_size])
-            file.write(_to_lines(answered))
+            file.writelines(map(to_line, answered))
             file.flush()
             rows += answered
             advance(len(answered))
@@ -164,7 +164,7 @@ def _resume(partial: Path, samples: Sequence[Sample], batch_size: int) -> list[R
 
 
 def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], path: Path) -> list[Row]:
-    """The rows of a complete file, those that failed asked for once more."""
+    """The rows of a complete file, those that failed asked for once more, and in the file with each batch."""
     rows = [dict(row.fields) for row in read_responses(path)]
     if len(rows) != len(samples):
         raise BenchmarkError(
@@ -176,6 +176,7 @@ def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], 
             batch = failed[start : start + system.batch_size]
             for index, row in zip(batch, _respond(system, [samples[index] for index in batch]), strict=True):
                 rows[index] = row
+            write_responses(path, rows)
             advance(len(batch))
     return rows
 
@@ -192,13 +193,3 @@ def _suffixed(request: Request, choice_suffix: str | None) -> Request:
     if not request.has_choices or choice_suffix is None:
         return request
     return replace(request, instruction=f"{request.instruction}\n{choice_suffix}")
-
-
-def _to_lines(rows: Sequence[Row]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    draft = path.with_suffix(".draft.jsonl")
-    draft.write_text(_to_lines(rows), encoding="utf-8")
-    draft.replace(path)

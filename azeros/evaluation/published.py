@@ -9,10 +9,11 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from azeros.evaluation.airbench import foundation
+
 _FILE = Path(__file__).with_name("published.yaml")
 _JUDGED = ("alpacaeval", "commoneval", "wildvoice")  # from 1 to 5
 _VOICEBENCH = (*_JUDGED, "sdqa", "bbh", "advbench", "ifeval", "obqa", "mmsu")
-_FOUNDATION = ("gender", "emotion", "age", "lid", "entity", "intent")
 
 Columns = Mapping[str, float | None]
 
@@ -49,7 +50,7 @@ def voicebench_overall(columns: Columns) -> float | None:
 
 def airbench_average(columns: Columns) -> float | None:
     """The mean of the six columns of Foundation, rounded as `voicebench_overall` is; None if one is absent."""
-    return _mean([_times(columns.get(name), 1) for name in _FOUNDATION])
+    return _mean([_times(columns.get(name), 1) for name in foundation.COLUMNS])
 
 
 def _times(figure: float | None, factor: int) -> Decimal | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from azeros.errors import BenchmarkError
+from azeros.work import write_text
 
 Benchmark = Literal["voicebench", "airbench"]
 
@@ -109,6 +110,23 @@ def _response(path: Path, line: int, fields: object) -> Response:
     if not isinstance(fields, dict):
         raise BenchmarkError(f"{path}: line {line}: {json.dumps(fields)[:80]} is not a JSON object")
     return Response(path, line, fields)
+
+
+def write_responses(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows that `read_responses` reads; `path` holds either its old content or all of the new.
+
+    Raises:
+        BenchmarkError: it cannot be written.
+    """
+    try:
+        write_text(path, "".join(map(to_line, rows)))
+    except OSError as error:
+        raise BenchmarkError(f"{path}: {error.strerror}; give another output") from error
+
+
+def to_line(row: Mapping[str, Any]) -> str:
+    """A row as the official scripts write it."""
+    return json.dumps(row) + "\n"
 
 
 def count_repeated(rows: Sequence[Response]) -> int:

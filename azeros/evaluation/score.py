@@ -9,31 +9,36 @@ from typing import Any
 
 from azeros.errors import BenchmarkError
 from azeros.evaluation.airbench import chat, foundation
+from azeros.evaluation.airbench.data import NUM_FOUNDATION
 from azeros.evaluation.responses import Benchmark, Response, count_repeated, read_responses
 from azeros.evaluation.summary import PartRatios, Scored, summarise
 from azeros.evaluation.tally import Item
 from azeros.evaluation.voicebench import bbh, harm, ifeval, mcq, open_ended, qa
+from azeros.evaluation.voicebench.data import SPLITS
 from azeros.evaluation.voicebench.panda import Panda
 
 SEED = 0  # of the guesses and of the bootstrap; the official scripts set none
 
+_EVALUATORS = {
+    "alpacaeval": "open",
+    "alpacaeval_full": "open",
+    "commoneval": "open",
+    "wildvoice": "open",
+    "sd-qa": "qa",
+    "bbh": "bbh",
+    "advbench": "harm",
+    "ifeval": "ifeval",
+    "openbookqa": "mcq",
+    "mmsu": "mcq",
+}
 # The sets of either benchmark: the evaluator and the number of rows. The evaluators of VoiceBench follow by their own
 # names, for other data in its layout.
 SUBSETS: dict[Benchmark, dict[str, tuple[str, int | None]]] = {
     "voicebench": {
-        "alpacaeval": ("open", 199),
-        "alpacaeval_full": ("open", 636),
-        "commoneval": ("open", 200),
-        "wildvoice": ("open", 1000),
-        "sd-qa": ("qa", 553),
-        "bbh": ("bbh", 1000),
-        "advbench": ("harm", 520),
-        "ifeval": ("ifeval", 345),
-        "openbookqa": ("mcq", 455),
-        "mmsu": ("mcq", 3074),
+        **{subset: (evaluator, sum(SPLITS[subset].values())) for subset, evaluator in _EVALUATORS.items()},
         **{evaluator: (evaluator, None) for evaluator in ("open", "qa", "harm", "mcq")},
     },
-    "airbench": {"foundation": ("foundation", 7992), "chat": ("chat", None)},
+    "airbench": {"foundation": ("foundation", sum(NUM_FOUNDATION.values())), "chat": ("chat", None)},
 }
 
 

@@ -37,13 +37,13 @@ def summarise(scored: Scored, rows: Sequence[Response], seed: int) -> dict[str, 
     `expected` is the official figure averaged over the guesses of the official scorer.
     """
     figures = _figures(scored.items, scored.scale, seed)
-    absent = scored.absent or _absence(scored, rows)
+    parts = {name: _figures(_part(scored.items, index), scored.scale, seed)
+             for index, name in enumerate(scored.parts)}  # fmt: skip
+    absent = scored.absent or _absence(scored, rows, parts)
     if absent:
         figures |= {"official": None, "interval": None, "expected": None, "official_absent": absent}
     if scored.absent:
         figures |= {"strict": None, "strict_interval": None}
-    parts = {name: _figures(_part(scored.items, index), scored.scale, seed)
-             for index, name in enumerate(scored.parts)}  # fmt: skip
     ratios = {name: part["official"] / scored.scale for name, part in parts.items()
               if part["official"] is not None}  # fmt: skip
     complete = all(item.official is not None for item in scored.items)
@@ -54,14 +54,13 @@ def summarise(scored: Scored, rows: Sequence[Response], seed: int) -> dict[str, 
     }
 
 
-def _absence(scored: Scored, rows: Sequence[Response]) -> str | None:
+def _absence(scored: Scored, rows: Sequence[Response], parts: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Why the official script would give no figure."""
     raised = [(row, item.error) for row, item in zip(rows, scored.items, strict=True) if item.error]
     if raised:
         row, error = raised[0]
         return f"the official scorer raises {error} on {row.path} line {row.line}, and on {len(raised)} rows in all"
-    official = figure([item.official or () for item in scored.items], 1.0, seed=0)
-    empty = [name for name, part in zip(scored.parts, official.parts, strict=True) if part is None]
+    empty = [name for name, part in parts.items() if part["official"] is None]
     return f"nothing finite to count for {', '.join(empty)}" if empty else None
 
 

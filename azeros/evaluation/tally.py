@@ -9,7 +9,7 @@ Letters: N items, P parts, B resamples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,16 @@ class Item:
     fields: dict[str, Any]
     strict: tuple[Ratio, ...]
     official: tuple[Ratio, ...] | None
-    expected: tuple[Ratio, ...] | None = field(default=None)
+    expected: tuple[Ratio, ...] | None = None
     fallbacks: int = 0  # answers that could not be parsed
     error: str | None = None
 
 
-def failed(error: str, strict: tuple[Ratio, ...], fields: dict[str, Any] | None = None) -> Item:
+def failed(
+    error: str, strict: tuple[Ratio, ...], fields: dict[str, Any] | None = None, fallbacks: int = 0
+) -> Item:
     """A row on which the official scorer raises `error`."""
-    return Item(fields or {"error": error}, strict, None, None, 0, error)
+    return Item(fields or {"error": error}, strict, None, fallbacks=fallbacks, error=error)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,6 @@ class Figure:
 
     value: float | None
     interval: tuple[float, float] | None
-    parts: tuple[float | None, ...]
 
 
 def figure(ratios: Sequence[tuple[Ratio, ...]], scale: float, seed: int) -> Figure:
@@ -68,25 +69,20 @@ def figure(ratios: Sequence[tuple[Ratio, ...]], scale: float, seed: int) -> Figu
         seed: of the resampling.
     """
     if not ratios:
-        return Figure(None, None, ())
+        return Figure(None, None)
     sums = np.asarray(ratios, dtype=np.float64)  # (N, P, 2)
-    parts = _parts(sums.sum(axis=0))
-    value = float(parts.mean()) * scale
+    value = float(_parts(sums.sum(axis=0)).mean()) * scale
     if not np.isfinite(value):
-        return Figure(None, None, _scaled(parts, scale))
+        return Figure(None, None)
     num_items = len(sums)
     draws = np.random.default_rng(seed).multinomial(num_items, np.full(num_items, 1 / num_items), _RESAMPLES)
     resampled = np.einsum("bn,npk->bpk", draws.astype(np.float64), sums, optimize=True)
     # A resample without any item of a small part has no value.
     low, high = np.nanpercentile(_parts(resampled).mean(axis=-1), _PERCENTILES) * scale
-    return Figure(value, (float(low), float(high)), _scaled(parts, scale))
+    return Figure(value, (float(low), float(high)))
 
 
 def _parts(sums: Floats) -> Floats:
     """(..., P, 2) sums to (..., P) ratios, NaN where nothing was counted."""
     counted = sums[..., 1] > 0
     return np.where(counted, sums[..., 0] / np.where(counted, sums[..., 1], 1.0), np.nan)
-
-
-def _scaled(parts: Floats, scale: float) -> tuple[float | None, ...]:
-    return tuple(float(part) * scale if np.isfinite(part) else None for part in parts)

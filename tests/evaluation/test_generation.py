@@ -129,6 +129,19 @@ def test_a_failing_item_is_recorded_and_asked_for_again() -> None:
     assert read_rows(FILE) == [{**ROWS[0], "response": "heard 4800 samples"}, *first[1:]]
 
 
+def test_what_is_asked_again_is_kept_when_the_endpoint_then_fails() -> None:
+    with serve(lambda *_: (400, {}, b"not now")) as server:
+        assert ask(server).exit_code == 0
+        asked = len(server.bodies)
+
+        def closed_after_four(number: int, body: dict[str, Any]) -> Reply:
+            return by_recording(number, body) if number < asked + 4 else (403, {}, b"the account is closed")
+
+        server.reply = closed_after_four
+        assert ask(server).exit_code == 1
+    assert sum("error" not in row for row in read_rows(FILE)) == 4
+
+
 def test_a_recording_that_cannot_be_read_is_one_item_s_failure() -> None:
     write_voicebench(Path("data"), "openbookqa", "test", ROWS[:3], recordings=[wav(0.5), b"noise", wav(0.01)])
     with serve(by_recording) as server:

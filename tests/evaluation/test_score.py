@@ -201,6 +201,17 @@ def test_a_row_on_which_the_official_script_raises_takes_only_the_official_figur
     assert "a.jsonl line 2" in figures["official_absent"]
 
 
+def test_a_part_without_answers_is_named_and_the_others_have_their_figures(tmp_path: Path) -> None:
+    row = {"choice_a": "x", "choice_b": "y", "answer_gt": "x", "response": "A.", "dataset_name": "d"}
+    columns = {"gender": "Speaker_Gender_Recognition", "age": "Speaker_Age_Prediction"}
+    rows = [{**row, "task_name": task, "uniq_id": task} for task in columns.values()]
+    figures = score("airbench", "foundation", write_rows(tmp_path / "a.jsonl", rows))
+    assert (figures["official"], figures["interval"]) == (None, None)
+    assert figures["official_absent"] == "nothing finite to count for emotion, lid, entity, intent"
+    found = {name: part["official"] for name, part in figures["parts"].items()}
+    assert found == dict.fromkeys(figures["parts"]) | dict.fromkeys(columns, 100.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "content", "problem"),
     [

@@ -18,7 +18,7 @@ from azeros.evaluation.samples import Part, Sample, SampleSet
 from azeros.evaluation.systems.base import Recording, Request
 
 # Rows of each column of the table; datasets of one task are pooled.
-_NUM_FOUNDATION = {"gender": 1992, "emotion": 2000, "age": 1000, "lid": 1000, "entity": 1000, "intent": 1000}
+NUM_FOUNDATION = {"gender": 1992, "emotion": 2000, "age": 1000, "lid": 1000, "entity": 1000, "intent": 1000}
 _FIELDS = {
     "foundation": ("path", "question", "answer_gt", "task_name", "dataset_name", "uniq_id"),
     "chat": ("meta_info", "question", "answer_gt", "path", "task_name", "dataset_name", "uniq_id"),
@@ -69,7 +69,7 @@ def _read(
                 Request(recording, instruction(item), None, subset == "foundation"), partial(result_row, item)
             )
         )
-    official = _NUM_FOUNDATION if subset == "foundation" else {}
+    official = NUM_FOUNDATION if subset == "foundation" else {}
     parts = [Part(part, num, silent[part], official.get(part)) for part, num in rows.items()]
     return SampleSet("airbench", subset, _SPLIT, samples, parts)
 

@@ -26,15 +26,6 @@ _ASK = (
     "Choose the most suitable answer from options A, B, C, and D to respond the question in next line, you may only"
     " choose A or B or C or D."
 )
-_ALIGN = """There is a question "QUESTION", and one response is "ANSWER". \
-Among the following choices, which option best matches this response? \
-You may only response with the letter of the option. \
-If the letter of an option has already appeared in the Answer, then simply return that letter. \
-If there are no matching options, then choose one at random. \
-The following lines are the options.
-"""
-_ALIGN_END = """
-To reiterate, the response you provide to me must be a single letter, either A, B, C, or D."""
 
 
 def instruction(item: Mapping[str, Any]) -> str:
@@ -62,29 +53,6 @@ def result_row(item: Mapping[str, Any], response: str) -> dict[str, Any]:
         **{field: item[field] for field in after},
         "response": response,
         "uniq_id": item["uniq_id"],
-    }
-
-
-def alignment_request(row: Response, model: str) -> dict[str, Any]:
-    """The chat completion that turns a free answer into a letter; an optional step before scoring.
-
-    Officially the model is gpt-3.5-turbo, and the temperature 2.0 for a random half of the rows.
-
-    Raises:
-        BenchmarkError: a field is missing or not a string.
-    """
-    fields = list(_CHOICES.items())
-    if row.fields.get("choice_c") is None or row.fields.get("choice_d") is None:
-        fields = fields[:2]
-    options = "\n".join(f"{letter}. {row.text(field)}" for letter, field in fields)
-    # ANSWER goes first: a QUESTION within it is replaced in its turn.
-    text = (_ALIGN + options + _ALIGN_END).replace("ANSWER", row.text("response"))
-    text = text.replace("QUESTION", row.text("question"))
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": text}],
-        "temperature": 1.0,
-        "max_tokens": 1024,
     }
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from azeros.errors import BenchmarkError
 from azeros.evaluation.airbench import chat
 from azeros.evaluation.judging.judge import Question, ask_judge
 from azeros.evaluation.judging.ledger import open_ledger
-from azeros.evaluation.responses import Response, read_responses
+from azeros.evaluation.responses import Benchmark, Response, read_responses, write_responses
 from azeros.evaluation.voicebench import judge
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ class _Protocol:
 
 
 def judge_file(
-    benchmark: Literal["voicebench", "airbench"],
+    benchmark: Benchmark,
     path: Path,
     output: Path,
     ledger_path: Path,
@@ -65,7 +63,7 @@ def judge_file(
     with open_ledger(ledger_path) as ledger:
         verdicts = ask_judge([protocol.question(row) for row in answered], settings, ledger)
     answers = {row.line: given for row, given in zip(answered, verdicts.answers, strict=True)}
-    _write(output, [protocol.judged(row, answers.get(row.line, [])) for row in rows])
+    write_responses(output, (protocol.judged(row, answers.get(row.line, [])) for row in rows))
     return {
         "judged": output.as_posix(),
         "n": len(rows),
@@ -89,11 +87,7 @@ def _voicebench(settings: Judge) -> _Protocol:
 
 
 def _is_mark(answer: str) -> bool:
-    try:
-        judge.parse_mark(answer.strip())
-    except NotImplementedError:
-        return False
-    return True
+    return judge.parse_mark(answer.strip()) is not None
 
 
 def _airbench(settings: Judge, exchanged: bool) -> _Protocol:
@@ -104,15 +98,3 @@ def _airbench(settings: Judge, exchanged: bool) -> _Protocol:
         return Question(body, lambda answer: chat.parse_marks(answer) is not None)
 
     return _Protocol(question, chat.judged)
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    draft = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(draft, path)
-    except OSError as error:
-        raise BenchmarkError(f"{path}: {error.strerror}; give another output") from error
-    finally:
-        draft.unlink(missing_ok=True)

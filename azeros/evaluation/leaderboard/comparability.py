@@ -49,9 +49,9 @@ def _same(one: str | None, other: str | None) -> Verdict:
     if one is None or other is None:
         return "unknown"
     # A judge is known by its label where one of the two rows does not say what answered to it.
-    return (
-        "same" if one == other or one.partition(" (")[0] == other.partition(" (")[0] == other else "differs"
-    )
+    label = one.partition(" (")[0]
+    by_label = label in (one, other) and label == other.partition(" (")[0]
+    return "same" if one == other or by_label else "differs"
 
 
 def _same_data(one: Terms, other: Terms) -> Verdict:

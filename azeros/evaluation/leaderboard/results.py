@@ -19,7 +19,7 @@ _COLUMNS = {
     "alpacaeval_full": "alpacaeval", "commoneval": "commoneval", "wildvoice": "wildvoice", "sd-qa": "sdqa", "bbh": "bbh",
     "advbench": "advbench", "ifeval": "ifeval", "openbookqa": "obqa", "mmsu": "mmsu",
 }  # fmt: skip
-TOTALS = {"voicebench": ("overall", voicebench_overall), "airbench": ("avg", airbench_average)}
+_TOTALS = {"voicebench": ("overall", voicebench_overall), "airbench": ("avg", airbench_average)}
 OURS = "ours"
 
 
@@ -91,11 +91,9 @@ def read_results(folder: Path) -> list[Row]:
             _join(
                 measured.terms,
                 Terms(
-                    None,
-                    identity["decoding"],
-                    f"{identity['max_new_tokens']} tokens",
-                    {},
-                    document["complete"],
+                    decoding=identity["decoding"],
+                    budget=f"{identity['max_new_tokens']} tokens",
+                    is_complete=document["complete"],
                 ),
             )
     for row in rows.values():
@@ -145,7 +143,7 @@ def _cell(figures: Mapping[str, Any]) -> Cell:
 
 
 def _add_total(row: Row) -> None:
-    name, total = TOTALS[row.benchmark]
+    name, total = _TOTALS[row.benchmark]
     official = total({column: cell.official for column, cell in row.cells.items()})
     strict = total({column: cell.strict for column, cell in row.cells.items()})
     row.cells[name] = Cell(official, strict)
@@ -153,7 +151,7 @@ def _add_total(row: Row) -> None:
 
 def _is_complete(score: Mapping[str, Any]) -> bool | None:
     wanted = score.get("num_rows_of_set")
-    return None if wanted is None or score["subset"] == "chat" else score["n"] == wanted
+    return None if wanted is None else score["n"] == wanted
 
 
 def _judge_of(
@@ -180,10 +178,10 @@ def _join(terms: Terms, more: Terms) -> None:
 def _published_terms(benchmark: str, source: str, system: str) -> Terms:
     """spec/BENCHMARKS.md 1.2, 1.3 and 2.3: settings of generation are published for VoiceBench's own runs and for AZeroS."""
     if source == "leaderboard":
-        return Terms("gpt-4o-mini", None, "2048 tokens", {}, True)
+        return Terms("gpt-4o-mini", budget="2048 tokens", is_complete=True)
     judge = {"voicebench": "gpt-4o-2025-01-01-preview", "airbench": "gpt-4-turbo-2025-01-01-preview"}[
         benchmark
     ]
     if "ours" in system:
-        return Terms(judge, "greedy", "200 tokens", {}, True)
-    return Terms(judge, None, None, {}, True)
+        return Terms(judge, "greedy", "200 tokens", is_complete=True)
+    return Terms(judge, is_complete=True)

@@ -11,9 +11,13 @@ from azeros.work import hash_files
 
 def place(model: Any) -> Any:
     """The model in eval mode, on the GPU if there is one."""
+    return model.eval().to(_device())
+
+
+def _device() -> str:
     import torch
 
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def local_identity(settings: Section, folder: Path) -> dict[str, Any]:
@@ -26,5 +30,5 @@ def local_identity(settings: Section, folder: Path) -> dict[str, Any]:
         "decoding": "greedy",
         "files_sha256": hash_files([folder]),
         "versions": [torch.__version__, transformers.__version__],
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": _device(),
     }

@@ -10,6 +10,7 @@ from azeros.evaluation.responses import Response
 from azeros.evaluation.tally import Item, failed, share
 from azeros.evaluation.voicebench.bbh_rules import EITHER, ENDS, EQUALS, IN, MATCHES, RULES, STARTS
 from azeros.evaluation.voicebench.guesses import closed_item
+from azeros.evaluation.voicebench.marks import without_first, without_last
 
 _VERDICTS = {"yes": 1, "no": 0, "(a)": 0, "(b)": 1}
 _SPACED_OUT = re.compile(r":|\*\*|\"|-|,|\.|：")
@@ -24,11 +25,7 @@ _FITS: dict[str, Callable[[str, str], bool]] = {
 
 def normalise(response: str) -> str:
     """Lower-cased, without the marks of some systems, punctuation as spaces, spaces single."""
-    text = response.lower()
-    if text.endswith("<|user|>"):
-        text = text[: -len("<|user|>")].strip()
-    if text.startswith(("<1>", "<2>", "<3>")):
-        text = text[3:].strip()
+    text = without_first(without_last(response.lower()))
     return " ".join(_SPACED_OUT.sub(" ", text.replace("<|turn_end|>", "")).split())
 
 

@@ -11,19 +11,11 @@ from typing import Any
 from azeros.evaluation.responses import Response
 from azeros.evaluation.tally import Item, Ratio, failed, share
 from azeros.evaluation.voicebench.instructions import Check, build_check
+from azeros.evaluation.voicebench.marks import without_first, without_last
 from azeros.progress import track
 
 PARTS = ("strict-prompt", "strict-instruction", "loose-prompt", "loose-instruction")
 _RAISED = (ValueError, KeyError, IndexError, TypeError, re.error)
-
-
-def strip_marks(response: str) -> str:
-    """Without the marks that some systems add; white space goes only where a mark went."""
-    if response.startswith(("<1>", "<2>", "<3>")):
-        response = response[3:].strip()
-    if response.endswith("<|user|>"):
-        response = response[: -len("<|user|>")].strip()
-    return response
 
 
 def loose_variants(response: str) -> Iterator[str]:
@@ -47,7 +39,7 @@ def score(rows: Sequence[Response], seed: int) -> list[Item]:
     followed.
     """
     rng = random.Random(seed)
-    responses = {row.text("prompt"): strip_marks(row.text("response")) for row in rows}
+    responses = {row.text("prompt"): without_last(without_first(row.text("response"))) for row in rows}
     items = []
     with track("ifeval", len(rows)) as advance:
         for row in rows:

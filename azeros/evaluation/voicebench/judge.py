@@ -70,16 +70,10 @@ def judged(row: Response, completions: Sequence[str]) -> dict[str, Any]:
     return {**row.fields, "score": [completion.strip() for completion in completions]}
 
 
-def parse_mark(text: str) -> float:
-    """The number that a judge gave: what `float` reads, or the first [[digits]].
-
-    Raises:
-        NotImplementedError: neither is there.
-    """
+def parse_mark(text: str) -> float | None:
+    """The number that a judge gave: what `float` reads, or the first [[digits]]; None for anything else."""
     try:
         return float(text)
     except ValueError:
         found = re.search(r"\[\[(\d+)\]\]", text)
-        if found is None:
-            raise NotImplementedError(text) from None
-        return float(int(found[1]))
+        return float(int(found[1])) if found else None

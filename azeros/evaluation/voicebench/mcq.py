@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from azeros.evaluation.responses import Response
 from azeros.evaluation.tally import Item
 from azeros.evaluation.voicebench.guesses import closed_item
+from azeros.evaluation.voicebench.marks import without_first
 from azeros.evaluation.voicebench.mcq_templates import TEMPLATES
 
 LETTERS = ("A", "B", "C", "D")
-_MARKS = ("<1>", "<2>", "<3>")
 
 
 def find_letter(response: str) -> str | None:
@@ -20,9 +20,7 @@ def find_letter(response: str) -> str | None:
     Templates go before letters and letters before positions; nothing has to end after the letter: "the answer is
     actually D" is A.
     """
-    lowered = response.lower()
-    if lowered.startswith(_MARKS):
-        lowered = lowered[3:].strip()
+    lowered = without_first(response.lower())
     for template in TEMPLATES:
         for letter in LETTERS:
             if template.replace("@", letter.lower()) in lowered:

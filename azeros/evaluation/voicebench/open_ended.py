@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from azeros.evaluation.responses import Response
-from azeros.evaluation.tally import NOTHING, Item, Ratio
+from azeros.evaluation.tally import NOTHING, Item, Ratio, failed
 from azeros.evaluation.voicebench.judge import parse_mark
 
 _LOWEST, _HIGHEST = 1.0, 5.0
@@ -21,25 +21,16 @@ def score(rows: Sequence[Response]) -> list[Item]:
 
 
 def _item(judgements: list[str]) -> Item:
-    marks = [_mark_or_nan(judgement) for judgement in judgements]
-    kept = [mark if _LOWEST <= mark <= _HIGHEST else _LOWEST for mark in marks]
-    num_lost = sum(not _LOWEST <= mark <= _HIGHEST for mark in marks)
-    strict = (_sum_ratio(kept or [_LOWEST]),)  # without any mark, too
-    try:
-        marks = [parse_mark(judgement) for judgement in judgements]
-    except NotImplementedError as error:
-        name = type(error).__name__
-        return Item({"error": name}, strict, None, fallbacks=num_lost, error=name)
+    read = [parse_mark(judgement) for judgement in judgements]
+    marks = [mark for mark in read if mark is not None]
+    on_scale = [mark for mark in marks if _LOWEST <= mark <= _HIGHEST]
+    num_lost = len(read) - len(on_scale) or int(not read)  # without any mark, one is lost
+    strict = (_sum_ratio([*on_scale, *[_LOWEST] * num_lost]),)
+    if len(marks) < len(read):
+        return failed("NotImplementedError", strict, fallbacks=num_lost)
     fields = {"scores": marks, "mean": sum(marks) / len(marks) if marks else None}
-    return Item(fields, strict, (_sum_ratio(marks),), fallbacks=num_lost or int(not marks))
+    return Item(fields, strict, (_sum_ratio(marks),), fallbacks=num_lost)
 
 
 def _sum_ratio(marks: list[float]) -> Ratio:
     return (math.fsum(marks), float(len(marks))) if marks else NOTHING
-
-
-def _mark_or_nan(judgement: str) -> float:
-    try:
-        return parse_mark(judgement)
-    except NotImplementedError:
-        return math.nan

@@ -1,4 +1,4 @@
-"""Requests, letters and accuracies of AIR-Bench Foundation."""
+"""Prompts, letters and accuracies of AIR-Bench Foundation."""
 
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,6 @@ def test_prompts_paths_and_rows_equal_the_official_ones(golden: Path) -> None:
         assert foundation.audio_path(item) == expect["audio_relpath"]
         ours = foundation.result_row(item, "A.")
         assert list(ours.items()) == list(expect["result_row_with_response_A_dot"].items())
-
-
-def test_alignment_requests_equal_the_official_ones(golden: Path) -> None:
-    for case in read_rows(golden / "benchmarks" / "airbench" / "align_requests.jsonl"):
-        expect = case["expect"]
-        request = foundation.alignment_request(response(**case["input"]), "gpt-3.5-turbo")
-        assert request["messages"][0]["content"] == expect["content"]
-        official = expect["openai_args_when_random>=0.5"]
-        assert {name: request[name] for name in official} == official
 
 
 def test_an_absent_choice_is_printed_as_none() -> None:

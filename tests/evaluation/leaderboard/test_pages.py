@@ -146,6 +146,19 @@ def test_verdicts() -> None:
     assert compare(one, Terms(is_complete=True))["data"] == "unknown"
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ("g", "g (m-1)", "same"),
+        ("g (m-1)", "g", "same"),
+        ("g (m-1)", "g (m-2)", "differs"),
+        ("g", "h (m-1)", "differs"),
+    ],
+)
+def test_a_judge_goes_by_its_label_where_a_row_says_no_more(one: str, other: str, verdict: str) -> None:
+    assert compare(Terms(one), Terms(other))["judge"] == verdict
+
+
 def test_what_cannot_be_shown_is_named(tmp_path: Path, results: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

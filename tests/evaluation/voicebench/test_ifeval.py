@@ -41,14 +41,6 @@ def test_rows_with_one_prompt_share_the_last_response() -> None:
     assert [item.fields["strict"] for item in items] == [[False], [False], [True]]
 
 
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [("<1> a ", "a"), ("a <|user|>", "a"), (" a ", " a "), ("<4>a", "<4>a"), ("<3>a<|user|>", "a")],
-)
-def test_marks_are_stripped(text: str, kept: str) -> None:
-    assert ifeval.strip_marks(text) == kept
-
-
 def test_an_instruction_that_cannot_be_checked_is_not_followed() -> None:
     broken = row("a", NO_COMMA, ("keywords:existence", {"keywords": ["("]}))
     short = response(prompt="q", instruction_id_list=["punctuation:no_comma"], kwargs=[], response="a")
