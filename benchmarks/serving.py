@@ -15,9 +15,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,35 +68,23 @@ class FirstToken(BaseStreamer):
 
 def naive(model: AZerosModel, num_tokens: int) -> Ask:
     """Asks the model itself, one at a time; others wait for their turn in the order in which they came."""
-    turns: list[threading.Lock] = []
-    door = threading.Lock()
+    turns = ThreadPoolExecutor(1)
+    options: dict[str, Any] = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens, "min_length": None}
 
-    def ask(wave: Wave) -> Answer:
-        start = time.perf_counter()
-        mine = threading.Lock()
-        mine.acquire()
-        with door:
-            if not turns:
-                mine.release()
-            turns.append(mine)
-        with mine:
-            first = FirstToken()
-            part = {"type": "audio", "array": wave, "sampling_rate": _RATE}
-            messages = [[{"role": "user", "content": [part, {"type": "text", "text": _PROMPT}]}]]
-            options: dict[str, Any] = {"max_new_tokens": num_tokens, "min_new_tokens": num_tokens}
-            (text,) = model.generate([], messages, streamer=first, min_length=None, **options)
-        with door:
-            turns.pop(0)
-            if turns:
-                turns[0].release()
-        return Answer(text, first.times[0] - start)
+    def answer(wave: Wave, start: float) -> Answer:
+        first = FirstToken()
+        part = {"type": "audio", "array": wave, "sampling_rate": _RATE}
+        messages = [[{"role": "user", "content": [part, {"type": "text", "text": _PROMPT}]}]]
+        (text,) = model.generate([], messages, streamer=first, **options)
+        return Answer(text, first.times[1] - start)
 
-    return ask
+    return lambda wave: turns.submit(answer, wave, time.perf_counter()).result()
 
 
 def over_http(url: str, num_tokens: int) -> Ask:
     """Asks the service, streaming; lines are understood after the answer, to leave the processor to the service."""
     client = httpx.Client(timeout=600, limits=httpx.Limits(max_connections=None))
+    name = client.get(f"{url}/v1/models").json()["data"][0]["id"]
 
     def ask(wave: Wave) -> Answer:
         file = io.BytesIO()
@@ -104,7 +92,7 @@ def over_http(url: str, num_tokens: int) -> Ask:
         audio = {"data": base64.b64encode(file.getvalue()).decode(), "format": "wav"}
         parts = [{"type": "input_audio", "input_audio": audio}, {"type": "text", "text": _PROMPT}]
         body = {
-            "model": client.get(f"{url}/v1/models").json()["data"][0]["id"],
+            "model": name,
             "messages": [{"role": "user", "content": parts}],
             "max_tokens": num_tokens,
             "min_tokens": num_tokens,
@@ -126,25 +114,10 @@ def over_http(url: str, num_tokens: int) -> Ask:
 
 def run(ask: Ask, waves: list[Wave], num_clients: int) -> tuple[float, list[Answer]]:
     """Seconds until all of `waves` are answered, by clients that each ask the next one, and the answers."""
-    answers: list[Answer | None] = [None] * len(waves)
-    numbers = iter(range(len(waves)))
-    door = threading.Lock()
-
-    def client() -> None:
-        while True:
-            with door:
-                number = next(numbers, None)
-            if number is None:
-                return
-            answers[number] = ask(waves[number])
-
-    threads = [threading.Thread(target=client) for _ in range(num_clients)]
     start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - start, [answer for answer in answers if answer]
+    with ThreadPoolExecutor(num_clients) as clients:
+        answers = list(clients.map(ask, waves))
+    return time.perf_counter() - start, answers
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import argparse
 import random
 import time
 from pathlib import Path
+from typing import get_args
 
 import torch
 from lhotse import SupervisionSegment
@@ -24,7 +25,7 @@ from azeros.tiny.world import World
 
 TINY = Path(azeros.tiny.__file__).parent / "weights" / "llm"
 PARAMS = Path(__file__).parents[1] / "params.yaml"
-MODES: list[Mode] = ["sift_s", "sift_sp", "sit_sp", "sift_ssp", "sit_ssp"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 STATIC_BATCH = 200
 MAX_NEW_TOKENS = 256
 

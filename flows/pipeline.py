@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from prefect import flow, get_run_logger, serve, task
@@ -165,7 +164,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 def _server_answers() -> bool:
     try:
         urlopen(f"{PREFECT_API_URL.value()}/health", timeout=_SERVER_TIMEOUT_S).close()
-    except (URLError, OSError, ValueError):
+    except (OSError, ValueError):
         return False
     return True
 

@@ -6,7 +6,6 @@ Letters: N samples, n frames of a slot, d width of the language model.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 from collections import OrderedDict
@@ -66,7 +65,7 @@ def read_base64(data: str, max_audio_s: float) -> Clip:
     """
     try:
         content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise UnusableAudio("audio data", "not base64", f"{error}: encode the bytes of the file") from None
     return read_clip(content, max_audio_s)
 

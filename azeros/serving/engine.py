@@ -31,8 +31,7 @@ _log = logging.getLogger(__name__)
 
 # How much audio is encoded before the answers that run get their next token. A GPU gains by encoding it together; a
 # CPU does not, and there first tokens need not wait for each other.
-_ENCODED_AT_ONCE_S = {"cpu": 4.0}
-_ENCODED_AT_ONCE_ELSEWHERE_S = 200.0
+_AT_ONCE_ON_CPU_S, _AT_ONCE_S = 4.0, 200.0
 
 
 class Observer:
@@ -70,7 +69,7 @@ class Engine:
         self._model = model
         self._max_batch_size = settings.max_batch_size
         self._max_queue_size = settings.max_queue_size
-        self._encoded_at_once_s = _ENCODED_AT_ONCE_S.get(model.device.type, _ENCODED_AT_ONCE_ELSEWHERE_S)
+        self._encoded_at_once_s = _AT_ONCE_ON_CPU_S if model.device.type == "cpu" else _AT_ONCE_S
         self._slots_each = model.audio_token_wrapped.count(AUDIO_TOKEN)
         self._observer = observer or Observer()
         self._cache = AudioCache(settings.audio_cache_mb * MB)
@@ -151,15 +150,15 @@ class Engine:
                 self._let_out()
 
     def _next_in(self) -> list[Ask]:
-        """Take out of the queue what there is room for, up to an amount of audio."""
+        """Take out of the queue what nobody wants any more, and what there is room for, up to an amount of audio."""
+        for ask in [ask for ask in self._waiting if ask.is_cancelled]:
+            self._waiting.remove(ask)
+            self._drop(ask)
         asks: list[Ask] = []
         room = self._max_batch_size - len(self._running)
         audio_s = 0.0
         while self._waiting and len(asks) < room and audio_s < self._encoded_at_once_s:
             ask = self._waiting.popleft()
-            if ask.is_cancelled:
-                self._drop(ask)
-                continue
             audio_s += sum(clip.duration_s for clip in ask.clips if self._cache.get(clip.key) is None)
             asks.append(ask)
         self._observer.on_queue(len(self._waiting))

@@ -77,7 +77,7 @@ def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Promp
     )
     messages = [{"role": "system", "content": system_message}] if system_message else []
     messages.append({"role": "user", "content": prompt.user_text})
-    return Prompt(**{**vars(prompt), "prompt": render_chat(messages) + GENERATION_PROMPT})
+    return replace(prompt, prompt=render_chat(messages) + GENERATION_PROMPT)
 
 
 def render_manifest(manifest: Path, mode: Mode, language: str | None, settings: Sift) -> Iterator[Prompt]:

@@ -52,8 +52,11 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
     wanted = params.sift.sets[targets]
     if params.commercial:
         require_commercial(params.corpora[wanted.corpus].recipe)
-    settings = {"set": wanted, "llm": params.foundation.llm, "filter": params.filter} | {
-        "sift": params.sift.model_dump(exclude={"sets"})
+    settings = {
+        "set": wanted,
+        "llm": params.foundation.llm,
+        "filter": params.filter,
+        "sift": params.sift.model_dump(exclude={"sets"}),
     }
     manifest = cuts_path(manifests, wanted.split)
     with stage_run(f"sift@{targets}", settings) as tracked, stage_output(output) as draft:
@@ -128,7 +131,7 @@ def _write(
 
 def _preview(target: Target) -> dict[str, str]:
     return {
-        "id": target.prompt.id,
+        "id": target.cut.id,
         "input_text": target.prompt.user_text,
         "response": target.answer.text,
     }
@@ -149,5 +152,5 @@ def _show(output: Path, accounts: Accounts, shown: list[Target]) -> None:
         logger.warning("%s: %d ages are no numbers and count as unknown", output, accounts.unreadable_ages)
     for target in shown:
         logger.info(
-            "  %s  %s\n           -> %s", target.prompt.id, target.prompt.user_text, target.answer.text
+            "  %s  %s\n           -> %s", target.cut.id, target.prompt.user_text, target.answer.text
         )

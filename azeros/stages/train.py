@@ -53,6 +53,7 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         "stage": stage,
         "seed": params.seed,
         "foundation": params.foundation,
+        "filter": params.filter,
         "inputs": hash_files([*folders.values(), *([start] if start else [])]),
     }
     work = work_dir(name, key)

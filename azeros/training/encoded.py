@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.data.audio import load_cut
-from azeros.model.encoding import EncoderOutputs, features_for, run_encoder
+from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for, run_encoder
 from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
 from azeros.work import hash_files, work_dir
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _SHARD_CUTS = 250
 # Seconds of audio that are encoded together at most.
 _BATCH_S = 100.0
-_FRAMES_PER_S = 100
 
 
 class EncodedCuts:
@@ -115,7 +114,7 @@ def _encode_shard(
     encoded: dict[str, Tensor] = {}
     for num in lengths.unique().tolist():
         alike = torch.nonzero(lengths == num)[:, 0]
-        for batch in alike.split(max(1, int(_BATCH_S * _FRAMES_PER_S / num))):
+        for batch in alike.split(max(1, int(_BATCH_S * FRAMES_PER_S / num))):
             frames, lens = run_encoder(
                 encoder, features[batch, :num].to(device), lengths[batch].to(device), by_length=False
             )

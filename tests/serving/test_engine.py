@@ -165,6 +165,19 @@ def test_more_than_the_queue_holds_is_refused(start: Start) -> None:
     assert waiting.answer()[0]
 
 
+def test_who_goes_leaves_the_queue_at_once(start: Start) -> None:
+    watch = Watch()
+    engine = start(watch, max_batch_size=1, max_queue_size=1)
+    long = Pending(engine, about(text="hello"), [], max_tokens=3000, min_tokens=3000)
+    long.begun()
+    Pending(engine, about(text="hello"), []).ask.cancel()
+    watch.wait_for("cancelled")
+    other = Pending(engine, about(text="hello"), [])
+    assert not long.ask.is_over
+    long.ask.cancel()
+    assert other.answer()[0]
+
+
 def test_closing_answers_what_was_asked(tiny_model: AZerosModel, start: Start) -> None:
     engine = start(max_batch_size=1)
     pending = [Pending(engine, about(text="hello"), [], max_tokens=40, min_tokens=40) for _ in range(2)]

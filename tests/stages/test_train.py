@@ -102,6 +102,15 @@ def test_lost_audio_is_named_and_the_old_model_stays(inputs: Path) -> None:
     assert digests(Path("models")) == before
 
 
+def test_unfinished_work_of_another_filter_is_not_gone_on_with(inputs: Path) -> None:
+    shutil.rmtree(".work")
+    Path("data/manifests/tiny/audio/train-00007.flac").unlink()
+    for max_chars_per_s in (30.0, 31.0):
+        write_params(Path("params.yaml"), FEW | {"filter.max_chars_per_s": max_chars_per_s})
+        assert run(*STAGE1, "models/new").exit_code == 1
+    assert len(list(Path(".work/stage1").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("gone", "command"),
     [

@@ -13,7 +13,7 @@ from lhotse import MonoCut, Recording, SupervisionSegment
 
 from azeros import AZerosModel
 from azeros.errors import AudioError
-from azeros.params import Average, TrainStage, load_params
+from azeros.params import Average, load_params
 from azeros.training.encoders import LiveEncoder
 from azeros.training.loop import train
 from azeros.training.rows import Row
@@ -87,14 +87,13 @@ def test_a_stopped_run_ends_where_an_unbroken_one_does(rows: list[Row], tmp_path
         }
     )
 
-    def run(work: Path, stage: TrainStage) -> list[torch.Tensor]:
-        (tmp_path / work).mkdir(exist_ok=True)
+    def run() -> list[torch.Tensor]:
         model = AZerosModel.from_foundation(WEIGHTS / "llm", WEIGHTS / "speech_encoder", seed=0)
-        train(model, batches(rows), LiveEncoder(model, 7), stage, tmp_path / work, lambda values, step: None)
+        train(model, batches(rows), LiveEncoder(model, 7), settings, tmp_path, lambda values, step: None)
         return [parameter.detach() for parameter in model.speech_encoder_projector.parameters()]
 
-    # The run in `a` finds the checkpoint of step 4 that the first one left, and goes on from it.
-    unbroken, resumed = run(Path("a"), settings), run(Path("a"), settings)
+    # The second run finds the checkpoint of step 4 that the first one left, and goes on from it.
+    unbroken, resumed = run(), run()
     assert all(torch.equal(x, y) for x, y in zip(unbroken, resumed, strict=True))
 
 
