@@ -151,6 +151,4 @@ def _show(output: Path, accounts: Accounts, shown: list[Target]) -> None:
     if accounts.unreadable_ages:
         logger.warning("%s: %d ages are no numbers and count as unknown", output, accounts.unreadable_ages)
     for target in shown:
-        logger.info(
-            "  %s  %s\n           -> %s", target.cut.id, target.prompt.user_text, target.answer.text
-        )
+        logger.info("  %s  %s\n           -> %s", target.cut.id, target.prompt.user_text, target.answer.text)
