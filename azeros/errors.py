@@ -7,7 +7,7 @@ AzerosError
 ├── ManifestError    a manifest is missing or malformed, or names what is gone
 ├── ModelError       a model folder is missing, incomplete or does not fit
 ├── BenchmarkError   data, responses, judgements or scoring weights are missing or malformed
-├── EndpointError    a judge's or a system's endpoint refuses, fails or costs more than allowed
+├── EndpointError    a server that is asked (language model, judge, system) refuses, fails or costs more than allowed
 ├── RequestError     a service is asked for what it does not do
 ├── OverloadError    a service has no room for another request
 └── StageError       a stage cannot start or go on for another reason
@@ -43,7 +43,7 @@ class BenchmarkError(AzerosError):
 
 
 class EndpointError(AzerosError):
-    """A judge's or a system's endpoint refuses, fails or costs more than allowed."""
+    """A server that is asked (language model, judge, system) refuses, fails or costs more than allowed."""
 
 
 class RequestError(AzerosError):

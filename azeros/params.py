@@ -184,6 +184,16 @@ class SiftSet(Section):
     mode: Mode
 
 
+class Server(Section):
+    """A server with OpenAI's interface."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]  # up to and with /v1
+    api_key_variable: Word | None  # environment variable that holds the key; null: the server wants none
+    max_concurrency: Count  # requests at a time
+    max_tries: Count  # of a request that fails
+    timeout_s: Seconds  # of one try
+
+
 class LocalBackend(Section):
     """The language model runs in the stage's own process."""
 
@@ -191,16 +201,11 @@ class LocalBackend(Section):
     batch_size: Count
 
 
-class OpenAIBackend(Section):
-    """The language model runs behind an OpenAI-compatible server."""
+class OpenAIBackend(Server):
+    """The language model runs behind a server."""
 
     kind: Literal["openai"]
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")]  # up to and with /v1
-    api_key_variable: Word | None  # environment variable that holds the key; null: the server wants none
     model: Word  # its name there
-    max_concurrency: Count  # requests at a time
-    max_tries: Count  # of a request that fails
-    timeout_s: Seconds  # of one try
 
 
 Backend = Annotated[LocalBackend | OpenAIBackend, Field(discriminator="kind")]
@@ -316,16 +321,6 @@ class JudgeModels(Section):
 
     voicebench: Word
     airbench: Word
-
-
-class Server(Section):
-    """An OpenAI-compatible endpoint."""
-
-    base_url: Word
-    api_key_variable: Word | None  # environment variable that holds the key; null: the endpoint wants none
-    max_concurrency: Count  # calls at a time
-    max_tries: Count  # of a call that fails
-    timeout_s: Seconds  # of one try
 
 
 class Judge(Server):

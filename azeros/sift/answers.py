@@ -59,6 +59,7 @@ def make_backend(profile: LLMProfile, settings: Sift) -> Backend:
 
     Raises:
         ModelError: the model does not load.
+        EndpointError: there is no key for its server.
     """
     if isinstance(settings.backend, LocalBackend):
         from azeros.sift.local import LocalLLM
@@ -87,7 +88,7 @@ def answer_all(
         store: file for unfinished work, of the same prompts and settings.
 
     Raises:
-        StageError: a server cannot be reached, or refuses; what was finished is kept.
+        EndpointError: a server cannot be reached, or refuses; what was finished is kept.
     """
     times = Counter(prompts)
     distinct = list(times)

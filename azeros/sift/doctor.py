@@ -210,7 +210,7 @@ def elicit(
 
     Raises:
         ParamsError: there is no instruction in a language.
-        StageError: as `answer_all`.
+        EndpointError: as `answer_all`.
     """
     asked = [(mode, render(mode, supervision, settings)) for supervision in said for mode in MODES]
     answers = answer_all(backend, [prompt.prompt for _, prompt in asked], advance)

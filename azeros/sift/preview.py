@@ -56,7 +56,7 @@ def preview(
 
     Raises:
         ManifestError, ParamsError: as `select`.
-        StageError: as `answer_all`.
+        EndpointError: as `answer_all`.
     """
     selected = {(cut.id, mode): select(cut, mode, params, profile) for cut in cuts for mode in modes}
     prompts = [prompt.prompt for prompt in selected.values() if isinstance(prompt, Prompt)]

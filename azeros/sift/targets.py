@@ -73,7 +73,7 @@ class TargetMaker:
 
         Raises:
             ManifestError, ParamsError: as `select`.
-            StageError: as `answer_all`.
+            EndpointError: as `answer_all`.
         """
         remaining = iter(cuts)
         number = 0

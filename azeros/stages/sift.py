@@ -35,7 +35,8 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
     which names each rejected row. A killed run goes on after the last batch that it finished, to the same bytes.
 
     Raises:
-        StageError: no such set in params, a server fails, or the manifest changes meanwhile.
+        StageError: no such set in params, or the manifest changes meanwhile.
+        EndpointError: the language model's server fails; what was finished is kept.
         CorpusError: the weights are to be sold, and the corpus does not allow it.
         ParamsError: an instruction is missing for a language.
         ManifestError: the manifest is missing or damaged, or none of its rows can be used.

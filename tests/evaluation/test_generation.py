@@ -12,11 +12,11 @@ import pytest
 import soundfile
 from typer.testing import Result
 
-from azeros.evaluation import endpoint
+from azeros import endpoint
 from azeros.evaluation.score import score_file
-from tests.evaluation.judging.judge_server import KEY, JudgeServer, Reply, completion, serve
 from tests.evaluation.official import wav, write_voicebench
 from tests.evaluation.rows import read_rows
+from tests.openai_server import KEY, OpenAIServer, Reply, completion, serve
 from tests.small import complaint, run, start, write_params
 
 ROWS = [{"prompt": f"question {i}", "reference": "B"} for i in range(7)]
@@ -32,7 +32,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_voicebench(Path("data"), "openbookqa", "test", ROWS)
 
 
-def command(server: JudgeServer, output: str = "out", **update: Any) -> list[str]:
+def command(server: OpenAIServer, output: str = "out", **update: Any) -> list[str]:
     settings = {
         "kind": "endpoint", "base_url": server.base_url, "api_key_variable": "SYSTEM_KEY", "model": "hearing",
         "modality": "audio", "system_message": "Help.", "temperature": 0.0, "max_new_tokens": 64,
@@ -43,7 +43,7 @@ def command(server: JudgeServer, output: str = "out", **update: Any) -> list[str
     return ["benchmark", "run", "served", "voicebench", "openbookqa", *paths]
 
 
-def ask(server: JudgeServer, output: str = "out", **update: Any) -> Result:
+def ask(server: OpenAIServer, output: str = "out", **update: Any) -> Result:
     return run(*command(server, output, **update))
 
 

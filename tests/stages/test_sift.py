@@ -16,7 +16,7 @@ import pytest
 from lhotse import MonoCut
 
 from azeros.data.manifests import read_cuts, write_cuts
-from azeros.errors import ManifestError, ModelError, ParamsError, StageError
+from azeros.errors import EndpointError, ManifestError, ModelError, ParamsError, StageError
 from azeros.params import (
     LocalBackend,
     Mode,
@@ -260,7 +260,7 @@ def test_a_server_that_fails_leaves_no_output(params: Params) -> None:
         timeout_s=1.0,
     )
     write_manifest(3)
-    with pytest.raises(StageError, match=r"http://127\.0\.0\.1:9/v1: no answer .*finished rows are kept"):
+    with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:9/v1: failed 1 .*what was done is kept"):
         sift.run(with_sift(params, backend=backend), "bare", MANIFESTS, OUTPUT)
     assert not OUTPUT.exists()
     assert len(list(Path(".work/sift").glob("*/000000.jsonl"))) == 1

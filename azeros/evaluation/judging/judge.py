@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from azeros.endpoint import ChatCompletion, Endpoint, RefusedError
 from azeros.errors import EndpointError
-from azeros.evaluation.endpoint import Endpoint, RefusedError
 from azeros.evaluation.judging.ledger import Judgement, Ledger, key_of
 from azeros.progress import track
 
@@ -103,9 +102,8 @@ class _Job:
         self._failure: EndpointError | None = None
 
     async def run(self, questions: Sequence[Question]) -> None:
-        api_key = self._api_key(len(questions))
         queue = iter(questions)
-        async with Endpoint(self._settings, api_key, "evaluate.judge") as endpoint:
+        async with self._endpoint(len(questions)) as endpoint:
             with track("judge", len(questions)) as advance:
                 workers = (
                     self._work(endpoint, queue, advance) for _ in range(self._settings.max_concurrency)
@@ -114,16 +112,14 @@ class _Job:
         if self._failure:
             raise self._failure
 
-    def _api_key(self, num_questions: int) -> str | None:
-        name = self._settings.api_key_variable
-        if name is None:
-            return None
-        if not os.environ.get(name):
+    def _endpoint(self, num_questions: int) -> Endpoint:
+        try:
+            return Endpoint(self._settings, "evaluate.judge")
+        except EndpointError as error:
             raise EndpointError(
-                f"{self._ledger.path}: {num_questions} questions to the judge are not in it; set {name}, the key of"
-                f" {self._settings.base_url}, or take the ledger that has them"
-            )
-        return os.environ[name]
+                f"{self._ledger.path}: {num_questions} questions to the judge are not in it; {error}, or take the"
+                " ledger that has them"
+            ) from error
 
     async def _work(
         self, endpoint: Endpoint, queue: Iterator[Question], advance: Callable[[int], None]
@@ -148,7 +144,7 @@ class _Job:
                 " judged is kept: run the same command again, or raise evaluate.judge.budget_tokens"
             )
         body = {**question.request, "n": len(missing)} if "n" in question.body else question.request
-        completion = await endpoint.complete(body)
+        completion = await endpoint.post("chat/completions", body, ChatCompletion.read)
         self.num_calls += 1
         self.num_tokens += completion.num_tokens
         # An endpoint may give fewer answers than asked for; the rest stays missing.

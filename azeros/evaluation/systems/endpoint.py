@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from azeros.errors import AudioError, EndpointError
-from azeros.evaluation.endpoint import Endpoint, RefusedError
+from azeros.endpoint import ChatCompletion, Endpoint, RefusedError
+from azeros.errors import AudioError
 from azeros.evaluation.systems.base import Modality, Recording, Reply, Request
 
 if TYPE_CHECKING:
@@ -34,11 +33,7 @@ class ServedModel:
         self.batch_size = settings.max_concurrency
         self.choice_suffix = settings.choice_suffix
         self._settings = settings
-        self._section = f"benchmark.systems.{name}"
-        variable = settings.api_key_variable
-        if variable and not os.environ.get(variable):
-            raise EndpointError(f"{variable} is not set: set it to the key of {settings.base_url}")
-        self._api_key = os.environ[variable] if variable else None
+        self._endpoint = Endpoint(settings, f"benchmark.systems.{name}")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -56,12 +51,14 @@ class ServedModel:
         return asyncio.run(self._respond(requests))
 
     async def _respond(self, requests: Sequence[Request]) -> list[Reply]:
-        async with Endpoint(self._settings, self._api_key, self._section) as endpoint:
-            return await asyncio.gather(*(self._reply(endpoint, request) for request in requests))
+        async with self._endpoint:
+            return await asyncio.gather(*(self._reply(request) for request in requests))
 
-    async def _reply(self, endpoint: Endpoint, request: Request) -> Reply:
+    async def _reply(self, request: Request) -> Reply:
         try:
-            completion = await endpoint.complete(self._body(request))
+            completion = await self._endpoint.post(
+                "chat/completions", self._body(request), ChatCompletion.read
+            )
         except (AudioError, RefusedError) as error:
             return Reply(None, f"{type(error).__name__}: {error}")
         return Reply(completion.answers[0])

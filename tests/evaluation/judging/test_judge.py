@@ -1,7 +1,6 @@
 """`azeros judge` against a real server that fails in every way a judge can."""
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from azeros.evaluation import endpoint
-from tests.evaluation.judging.judge_server import KEY, JudgeServer, Reply, completion, serve
+from azeros import endpoint
 from tests.evaluation.rows import read_rows, write_rows
+from tests.openai_server import KEY, OpenAIServer, Reply, completion, serve
 from tests.small import complaint, run, start, write_params
 
 ROWS = [{"prompt": f"question {i}", "response": f"answer {i}"} for i in range(6)]
@@ -31,7 +30,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(
-    server: JudgeServer | str, rows: list[Any], *options: str, benchmark: str = "voicebench", **update: Any
+    server: OpenAIServer | str, rows: list[Any], *options: str, benchmark: str = "voicebench", **update: Any
 ) -> list[str]:
     """Write the rows and the settings; the arguments that have the rows judged."""
     base_url = server if isinstance(server, str) else server.base_url
@@ -44,7 +43,7 @@ def command(
     return ["judge", benchmark, *paths, *options]
 
 
-def judge(server: JudgeServer | str, rows: list[Any], *options: str, **update: Any) -> Result:
+def judge(server: OpenAIServer | str, rows: list[Any], *options: str, **update: Any) -> Result:
     return run(*command(server, rows, *options, **update))
 
 
@@ -91,22 +90,6 @@ def test_equal_rows_are_asked_about_once() -> None:
     with serve(always("5", "5", "5")) as server:
         assert summary(judge(server, [ROWS[0]] * 3 + [ROWS[1]]))["calls"] == 2
     assert [row["score"] for row in read_rows(Path("judged.jsonl"))] == [["5"] * 3] * 4
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [
-        (429, {"Retry-After": "0"}, b"slow down"),
-        (500, {}, b"oops"),
-        (200, {}, b"<html>garbage"),
-        (200, {}, b'{"choices": []}'),
-        (200, {}, b'{"choices": [{"message": {"content": null}}]}'),
-    ],
-)
-def test_a_failure_that_passes_is_waited_out(failure: Reply) -> None:
-    with serve(lambda number, body: failure if number < 2 else completion("4", "4", "4")) as server:
-        assert summary(judge(server, ROWS[:1]))["calls"] == 1
-    assert len(server.bodies) == 3
 
 
 def test_a_failure_that_stays_ends_the_run_and_loses_nothing() -> None:
@@ -157,26 +140,6 @@ def test_a_wrong_key_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.bodies == []
 
 
-def test_nobody_listening_is_said() -> None:
-    line = complaint(judge("http://127.0.0.1:9/v1", ROWS[:1], max_tries=2).stderr)
-    assert "failed 2 times, at last with ConnectError" in line
-
-
-def test_a_judge_that_does_not_answer_in_time_is_asked_again() -> None:
-    released = threading.Event()
-
-    def reply(number: int, body: dict[str, Any]) -> Reply:
-        if number == 0:
-            released.wait(10)
-        return completion("4", "4", "4")
-
-    with serve(reply) as server:
-        started = time.monotonic()
-        assert summary(judge(server, ROWS[:1], timeout_s=0.3))["calls"] == 1
-        assert time.monotonic() - started < 8
-        released.set()
-
-
 def test_an_unreadable_judgement_is_asked_again_and_then_counted() -> None:
     replies = [completion("4", "four", "n/a"), completion("3", "n/a"), completion("n/a")]
     with serve(lambda number, body: replies[number]) as server:
@@ -215,24 +178,6 @@ def test_a_spent_budget_stops_the_run_and_the_next_run_goes_on() -> None:
         assert "the budget of 30 tokens a run is spent" in line
         assert len(server.bodies) == 3
         assert summary(judge(server, ROWS, max_concurrency=1, budget_tokens=30))["calls"] == 3
-
-
-def test_no_more_calls_run_at_a_time_than_allowed() -> None:
-    running, most, lock = 0, 0, threading.Lock()
-
-    def reply(number: int, body: dict[str, Any]) -> Reply:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.05)
-        with lock:
-            running -= 1
-        return completion("4", "4", "4")
-
-    with serve(reply) as server:
-        summary(judge(server, ROWS, max_concurrency=3))
-    assert most == 3
 
 
 def test_both_passes_of_chat_are_judged_and_scored() -> None:

@@ -1,4 +1,4 @@
-"""A judge on this machine: a real HTTP server that checks what it is sent and does as it is told."""
+"""A server with OpenAI's interface on this machine: real HTTP, and it does as it is told."""
 
 import json
 import threading
@@ -12,6 +12,7 @@ KEY = "secret"
 
 
 def completion(*answers: str, tokens: int = 10, model: str = "judge-2025") -> Reply:
+    """A chat completion."""
     choices = [
         {"index": i, "message": {"role": "assistant", "content": text}} for i, text in enumerate(answers)
     ]
@@ -19,32 +20,35 @@ def completion(*answers: str, tokens: int = 10, model: str = "judge-2025") -> Re
     return 200, {}, json.dumps(content).encode()
 
 
-class JudgeServer:
-    """Answers with `reply(number of the request, body)`, and keeps the bodies."""
+class OpenAIServer:
+    """Answers with `reply(number of the request, body)`, and keeps paths and bodies."""
 
     def __init__(self, reply: Callable[[int, dict[str, Any]], Reply]) -> None:
         self.reply = reply
+        self.paths: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.base_url = ""
         self._lock = threading.Lock()
 
     def answer(self, path: str, key: str | None, body: dict[str, Any]) -> Reply:
-        if path != "/v1/chat/completions" or key != f"Bearer {KEY}":
+        if key != f"Bearer {KEY}":
             return 401, {}, b'{"error": {"message": "Incorrect API key provided"}}'
         with self._lock:
+            self.paths.append(path)
             self.bodies.append(body)
             number = len(self.bodies) - 1
         return self.reply(number, body)
 
 
 @contextmanager
-def serve(reply: Callable[[int, dict[str, Any]], Reply]) -> Iterator[JudgeServer]:
-    judge = JudgeServer(reply)
+def serve(reply: Callable[[int, dict[str, Any]], Reply]) -> Iterator[OpenAIServer]:
+    """A server that stops with the block."""
+    told = OpenAIServer(reply)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, headers, content = judge.answer(self.path, self.headers["Authorization"], body)
+            status, headers, content = told.answer(self.path, self.headers["Authorization"], body)
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
@@ -55,7 +59,7 @@ def serve(reply: Callable[[int, dict[str, Any]], Reply]) -> Iterator[JudgeServer
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        judge.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+        told.base_url = f"http://127.0.0.1:{server.server_port}/v1"
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield judge
+        yield told
         server.shutdown()
