@@ -1,4 +1,4 @@
-"""The readable report: figures of every system side by side, plots, and what the systems really said."""
+"""The readable report: figures of every system side by side, the modality gap, plots, and what the systems really said."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from azeros.evaluation.asks import Ask, Figure
+from azeros.evaluation.gap_report import Gaps, section, write_gaps
 
 Results = Mapping[str, Mapping[str, Figure]]
 _TITLES = {
@@ -16,13 +17,19 @@ _TITLES = {
     "topic": "topic", "who": "who it is about", "choice_word": "which of four words was said",
     "choice": "the word and its letter (a, b, c or d)",
     "gender": "gender of the speaker", "age": "age of the speaker", "emotion": "emotion of the speaker",
+    "gap_agreement": "likeliest next token as from the transcript",
 }  # fmt: skip
+_NATS = "gap_divergence"  # no share: it stands in the section on the gap
 
 
 def write_report(
-    folder: Path, results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]
+    folder: Path,
+    results: Results,
+    gaps: Gaps,
+    asks: Sequence[Ask],
+    answers: Mapping[str, Mapping[Ask, str]],
 ) -> None:
-    """Write report.md, metrics.json, abilities.csv, abilities.svg and answers.jsonl to `folder`."""
+    """Write report.md, metrics.json, abilities.csv, abilities.svg, gap.csv, gap.svg and answers.jsonl to `folder`."""
     metrics = {
         system: {kind: figure.to_dict() for kind, figure in figures.items()}
         for system, figures in results.items()
@@ -32,6 +39,7 @@ def write_report(
         f"{system},{kind},{figure.value:.5f},{figure.low:.5f},{figure.high:.5f}"
         for system, figures in results.items()
         for kind, figure in figures.items()
+        if kind != _NATS
     ]
     (folder / "abilities.csv").write_text("\n".join(["system,ability,value,low,high", *rows]) + "\n")
     with (folder / "answers.jsonl").open("w", encoding="utf-8") as file:
@@ -52,33 +60,40 @@ def write_report(
                 + "\n"
             )
     _plot(folder / "abilities.svg", results)
-    (folder / "report.md").write_text(_markdown(results, asks, answers), encoding="utf-8")
+    write_gaps(folder, gaps)
+    (folder / "report.md").write_text(_markdown(results, gaps, asks, answers), encoding="utf-8")
 
 
 def summary(results: Results) -> list[str]:
     """The figures as aligned lines for a terminal, in %."""
     systems = list(results)
-    kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures))
     lines = [f"{'%':<48}" + "".join(f"{system:>11}" for system in systems)]
-    for kind in kinds:
+    for kind in _kinds(results):
         found = (results[system].get(kind) for system in systems)
         cells = (f"{100 * figure.value:.1f}" if figure else "" for figure in found)
         lines.append(f"{_TITLES.get(kind, kind):<48}" + "".join(f"{cell:>11}" for cell in cells))
     return lines
 
 
-def _markdown(results: Results, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]) -> str:
+def _kinds(results: Results) -> list[str]:
+    """Whatever is a share of some system, in order."""
+    kinds = dict.fromkeys(kind for figures in results.values() for kind in figures)
+    return [kind for kind in kinds if kind != _NATS]
+
+
+def _markdown(
+    results: Results, gaps: Gaps, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]
+) -> str:
     systems = list(results)
-    kinds = list(dict.fromkeys(kind for figures in results.values() for kind in figures))
     lines = ["# Held-out speech", "", "Shares in %, 95 % interval in brackets. `text` is the language model itself, given the transcript",
              "(and, for questions about the speaker,",
              "the true attributes): the ceiling. The others hear.", "", "![abilities](abilities.svg)", "",
              f"| | {' | '.join(systems)} | n |", f"|---|{'---:|' * (len(systems) + 1)}"]  # fmt: skip
-    for kind in kinds:
+    for kind in _kinds(results):
         cells = [_cell(results[system].get(kind)) for system in systems]
         count = max(figures[kind].count for figures in results.values() if kind in figures)
         lines.append(f"| {_TITLES.get(kind, kind)} | {' | '.join(cells)} | {count} |")
-    lines += ["", "## What they said", ""]
+    lines += ["", *section(gaps), "## What they said", ""]
     for kind in dict.fromkeys(ask.kind for ask in asks):
         ask = next(ask for ask in asks if ask.kind == kind)
         lines += [f"**{kind}**: {ask.text} {ask.instruction}".rstrip(), ""]

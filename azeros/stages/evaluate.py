@@ -29,6 +29,7 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     from azeros.data.manifests import cuts_path, read_cuts
     from azeros.evaluation.answers import speech_answers, text_answers
     from azeros.evaluation.asks import Ask, asks_of, score
+    from azeros.evaluation.gap import Slice, figures, measure, slices
     from azeros.evaluation.report import summary, write_report
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import read_weights
@@ -53,6 +54,8 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
         encoded = encode_cuts(model, encoder_paths(params, paraling=True), cuts, manifests)
         ceiling = text_answers(model, asks, settings.batch_size, settings.max_new_tokens)
         answers: dict[str, dict[Ask, str]] = {"text": ceiling}
+        plain = [ask for ask in asks if ask.kind == "plain"]
+        gaps: dict[str, list[Slice]] = {}
         for name, paraling, projectors in (
             ("untrained", False, None),
             ("stage1", False, models / "stage1"),
@@ -63,16 +66,20 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
             answers[name] = speech_answers(
                 name, model, asks, branches, durations_s, settings.batch_size, settings.max_new_tokens
             )
+            gap = measure(name, model, plain, ceiling, branches, settings.max_new_tokens)
+            gaps[name] = slices(gap, (cut for of_corpus in cuts.values() for cut in of_corpus))
         results = {name: score(asks, given, ceiling) for name, given in answers.items()}
-        write_report(draft, results, asks, answers)
+        for name, parts in gaps.items():
+            results[name] |= figures(parts)
+        write_report(draft, results, gaps, asks, answers)
         run_log.set_summary(
             {
                 f"{name}/{kind}": figure.value
-                for name, figures in results.items()
-                for kind, figure in figures.items()
+                for name, found in results.items()
+                for kind, figure in found.items()
             }
         )
-        for artifact in ("report.md", "metrics.json", "abilities.svg", "answers.jsonl"):
+        for artifact in ("report.md", "metrics.json", "abilities.svg", "gap.csv", "gap.svg", "answers.jsonl"):
             run_log.log_artifact(draft / artifact)
     for line in summary(results):
         logger.info(line)
