@@ -154,6 +154,21 @@ def package(
     stage.run(settings, model, output)
 
 
+@app.command(epilog="Example: azeros doctor")
+def doctor(params: ParamsPath = Path("params.yaml")) -> None:
+    """Check this machine; exits with 1 if something is missing that the pipeline of params.yaml needs."""
+    settings = load_params(params)
+    from azeros.doctor import examine
+
+    num_missing = 0
+    for finding in examine(settings):
+        typer.echo(f"{finding.status:<9}{finding.check:<12}{finding.message}")
+        num_missing += finding.status == "missing"
+    if num_missing:
+        raise _failure(f"{num_missing} missing; see above")
+    typer.echo("the pipeline can run: dvc repro")
+
+
 @app.command(epilog="Example: azeros chat speech.wav 'What did the speaker say?'")
 def chat(
     wav: Annotated[Path, typer.Argument(metavar="WAV", help="A recording.")],

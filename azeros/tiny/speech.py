@@ -154,7 +154,9 @@ def _load() -> tuple[ctypes.CDLL, int]:
     try:
         import espeakng_loader
     except ImportError:
-        raise CorpusError("the tiny world needs espeak-ng to speak: pip install 'azeros[tiny]'") from None
+        raise CorpusError(
+            "the tiny world needs espeak-ng to speak: make setup, or pip install 'azeros[train]'"
+        ) from None
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate = library.espeak_Initialize(_RETRIEVAL_MODE, 0, espeakng_loader.get_data_path().encode(), 0)
     if rate <= 0:
