@@ -9,7 +9,7 @@ run: setup
 	dvc repro
 
 test: setup
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 8 --dist loadfile # a file's fixtures are made once
 
 check: setup
 	ruff check
