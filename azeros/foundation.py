@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azeros.device import default_device
 from azeros.params import Dtype, Params
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def build_model(
     params: Params, paraling: bool, projectors: Path | None = None, dtype: Dtype = "float32"
 ) -> AZerosModel:
-    """The foundation with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
+    """The foundation, on the GPU if there is one, with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
 
     Args:
         params: settings; `foundation` says where the frozen models are.
@@ -38,6 +39,8 @@ def build_model(
         seed=params.seed,
         dtype=getattr(torch, dtype),
     )
+    # transformers wraps `to` so that mypy loses its arguments.
+    torch.nn.Module.to(model, default_device())
     if projectors:
         load_projectors(model, projectors / "projectors.safetensors")
     return model

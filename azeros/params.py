@@ -266,8 +266,15 @@ class TrainStage(Section):
     start_from: Name | None  # an earlier training stage, or none: fresh projectors
     sets: Annotated[dict[Name, Weight], Field(min_length=1)]
     num_steps: Count
-    batch_size: Count  # utterances
+    batch_size: Count  # utterances of a step, over all processes
+    micro_batch_size: Count | None  # utterances that a process takes at a time
+    llm_dtype: Dtype  # of the frozen language model; encoders and projectors are float32
+    activation_checkpointing: bool  # of the language model: less memory, a third more time
     optimizer: Literal["adam", "muon"]
+    max_gradient_norm: Annotated[float, Field(gt=0)] | None
+    max_loss_growth: (
+        Annotated[float, Field(gt=1)] | None
+    )  # beyond so many times the lowest loss training stops
     schedule: Schedule
     log_every_steps: Count
     checkpoint_every_steps: Count
@@ -303,6 +310,7 @@ class FirstStage(TrainStage):
 class Train(Section):
     """The two training stages."""
 
+    launcher: Word | None  # program that starts `azeros train` in several processes, with its options
     stage1: FirstStage
     stage2: TrainStage
 

@@ -42,9 +42,11 @@ SHARED_SECTIONS = {
 }  # what no stage has to itself
 
 # Who may import whom, from the bottom up; azeros.cli starts stages and serving, and may import anything.
-BASE = {"errors", "overrides", "params", "progress", "work"}
+BASE = {"device", "errors", "overrides", "params", "progress", "work"}
 MAY_IMPORT = {
+    "__main__": {"cli"},
     "errors": set(),
+    "device": set(),
     "progress": set(),
     "params": {"errors"},
     "endpoint": {"errors", "params"},
@@ -67,7 +69,7 @@ MAY_IMPORT = {
 # Reading and featurising sound needs nothing else of ours: the model does it for whoever hands it recordings.
 SOUND = ("azeros.data.audio", "azeros.data.features")
 # A change in these does not change what a stage makes; dvc.yaml leaves them out.
-PLUMBING = {"__init__", "endpoint", "errors", "overrides", "params", "progress", "tracking", "work"}
+PLUMBING = {"__init__", "device", "endpoint", "errors", "overrides", "params", "progress", "tracking", "work"}
 HEAVY_IN_FLOWS = {"torch", "transformers", "lhotse", "mlflow"}
 
 Pipeline = dict[str, dict[str, object]]

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from azeros.device import default_device
 from azeros.errors import ModelError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def load(source: str | Path, revision: str | None = None, dtype: str = "float32"
         raise ModelError(f"{source}: no packaged model there: run `dvc repro`, or name one with --model")
     model = AZerosModel.from_pretrained(source, revision, dtype)
     # transformers wraps `to` so that mypy loses its arguments.
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    torch.nn.Module.to(model, default_device())
     return model
 
 

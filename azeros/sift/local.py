@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from azeros.device import default_device
 from azeros.errors import ModelError
 from azeros.sift.answers import Answer, Finished
 from azeros.sift.profile import LLMProfile, one_line
@@ -46,7 +47,7 @@ class LocalLLM:
                 "not apply; take it out if plain greedy answers will do"
             )
         self._ends = profile.end_tokens | {profile.end_of_turn}
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = default_device()
         self.model = _load_model(profile, self.device)
 
     @property

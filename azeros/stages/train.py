@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ from azeros.work import hash_files, stage_output, work_dir, write_json
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+    from azeros.training.processes import Processes
     from azeros.training.rows import Row
 
 
 def run(params: Params, name: str, manifests: Path, targets: Path, output: Path) -> None:
     """Train the projectors of `name` (stage1 or stage2) and write them with their learning curve to `output`.
+
+    Under torchrun, or with `params.train.launcher`, many processes do it together; the first writes.
 
     Args:
         params: settings; `params.train.<name>` are this stage's.
@@ -30,6 +34,16 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         StageError: a set of targets or the stage to start from is not there.
         AudioError, ManifestError, ModelError: by what is wrong with the inputs.
     """
+    from azeros.training.processes import join, launch
+
+    launch(params.train.launcher)
+    with join() as processes:
+        _run(params, name, manifests, targets, output, processes)
+
+
+def _run(
+    params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
+) -> None:
     from azeros import tracking
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import save_projectors
@@ -57,28 +71,32 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         "inputs": hash_files([*folders.values(), *([start] if start else [])]),
     }
     work = work_dir(name, key)
-    with (
-        tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")) as run_log,
-        stage_output(output) as draft,
-    ):
-        model = build_model(params, paraling, start)
+    with ExitStack() as stack:
+        if processes.is_first:
+            run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
+            draft = stack.enter_context(stage_output(output))
+        model = build_model(params, paraling, start, stage.llm_dtype)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
-        encoder: Encoder = (
-            StoredEncoder(encode_cuts(model, encoder_paths(params, paraling), cuts, manifests))
-            if stage.encoder_outputs == "stored"
-            else LiveEncoder(model, params.seed if stage.spec_augment else None)
-        )
+        encoder: Encoder
+        if stage.encoder_outputs == "stored":
+            with processes.one_after_the_first():
+                encoder = StoredEncoder(encode_cuts(model, encoder_paths(params, paraling), cuts, manifests))
+        else:
+            encoder = LiveEncoder(model, params.seed if stage.spec_augment else None)
         stream = batches(
             mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoder)
         )
-        curve = train(model, stream, encoder, stage, work, run_log.log)
-        save_projectors(model, draft / "projectors.safetensors")
-        write_curve(draft / "curve.csv", curve)
-        write_json(draft / "metrics.json", _metrics(read, curve[-1]))
-        for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
-            run_log.log_artifact(draft / artifact)
-    shutil.rmtree(work)
+        log = run_log.log if processes.is_first else lambda values, step: None
+        curve = train(model, stream, encoder, stage, work, log, processes)
+        if processes.is_first:
+            save_projectors(model, draft / "projectors.safetensors")
+            write_curve(draft / "curve.csv", curve)
+            write_json(draft / "metrics.json", _metrics(read, curve[-1]))
+            for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
+                run_log.log_artifact(draft / artifact)
+    if processes.is_first:
+        shutil.rmtree(work)
 
 
 def _metrics(read: dict[str, tuple[list[Row], dict[str, int]]], last: dict[str, float]) -> dict[str, object]:

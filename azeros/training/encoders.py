@@ -40,11 +40,11 @@ class Encoder(Protocol):
     def num_frames(self, cut: Cut) -> dict[str, int]:
         """Branch -> encoder frames of a cut: what batches are sorted by."""
 
-    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Any]]:
-        """Each batch with what `encode` takes."""
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Sequence[Any]]]:
+        """Each batch with what `encode` takes, one item a row."""
 
-    def encode(self, loaded: Any, step: int) -> EncoderOutputs:
-        """The outputs of a batch at a step."""
+    def encode(self, loaded: Sequence[Any], draw: int) -> EncoderOutputs:
+        """The outputs of (part of) a batch; `draw` numbers what is drawn for it."""
 
 
 class StoredEncoder:
@@ -61,8 +61,8 @@ class StoredEncoder:
         """Each batch with the ids of its cuts."""
         return ((rows, [row.key for row in rows]) for rows in stream)
 
-    def encode(self, loaded: Sequence[str], step: int) -> EncoderOutputs:
-        """The outputs of a batch, at every step the same."""
+    def encode(self, loaded: Sequence[str], draw: int) -> EncoderOutputs:
+        """The outputs of a batch, whatever `draw`."""
         return self._encoded.batch(loaded)
 
 
@@ -70,7 +70,7 @@ class LiveEncoder:
     """Reads recordings in threads, a few batches ahead, and encodes each batch as the original does, padded."""
 
     def __init__(self, model: AZerosModel, augment_seed: int | None) -> None:
-        """Mask and warp features if there is an `augment_seed`; what is masked depends on it and on the step alone."""
+        """Mask and warp features if there is an `augment_seed`; what is masked depends on it and on `draw` alone."""
         self._model = model
         self._seed = augment_seed
 
@@ -94,14 +94,14 @@ class LiveEncoder:
             while waiting:
                 yield _finished(*waiting.popleft())
 
-    def encode(self, loaded: Sequence[Features], step: int) -> EncoderOutputs:
-        """The outputs of a batch's features, augmented by the seed and `step`."""
+    def encode(self, loaded: Sequence[Features], draw: int) -> EncoderOutputs:
+        """The outputs of a batch's features, augmented by the seed and `draw`."""
         inputs: dict[str, tuple[Tensor, Tensor]] = {}
         for name, encoder in self._model.encoders().items():
             items = [features[name] for features in loaded]
             padded = pad_sequence(items, batch_first=True, padding_value=encoder.padding)
             if self._seed is not None:
-                padded = _augmented(padded, hash((self._seed, step)) % 2**32)
+                padded = _augmented(padded, hash((self._seed, draw)) % 2**32)
             inputs[name] = (padded, torch.tensor([len(item) for item in items]))
         return self._model.encode_features(inputs)
 

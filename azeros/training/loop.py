@@ -1,10 +1,16 @@
-"""The training loop: two small projectors against frozen models, resumable at any step."""
+"""The training loop: two small projectors against frozen models, in one process or many, resumable at any step.
+
+Whatever number of processes and micro-batches a batch is spread over, its loss is the mean over all of its supervised tokens, and so is the gradient.
+"""
 
 from __future__ import annotations
 
 import csv
+import math
+import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,15 +22,18 @@ from azeros.errors import StageError
 from azeros.model.checkpoint import read_weights
 from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
 from azeros.model.encoding import EncoderOutputs
+from azeros.model.processing import IGNORED
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
 from azeros.training.average import ParameterAverage
 from azeros.training.encoders import Encoder
 from azeros.training.optimizer import Muon
+from azeros.training.processes import ALONE, Processes
 from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
 
+_REMEDY = "lower train.*.schedule.base_lr, set train.*.max_gradient_norm, or look at the cuts; the last state is kept"
 # The tags of stage 2 around the one slot that stage 1 has.
 _TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
 CURVE_FIELDS = (
@@ -41,6 +50,8 @@ CURVE_FIELDS = (
 class Step:
     """What one optimizer step measured."""
 
+    keys: list[str]
+    """Of the rows of this process."""
     loss: float
     accuracy: float
     gradient_norm: float
@@ -68,41 +79,52 @@ def num_tokens(row: Row, model: AZerosModel, encoder: Encoder) -> int:
 
 def train(
     model: AZerosModel, stream: Iterator[list[Row]], encoder: Encoder, stage: TrainStage, work: Path,
-    log: Callable[[Mapping[str, float], int], None],
+    log: Callable[[Mapping[str, float], int], None], processes: Processes = ALONE,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train the projectors that require gradients for `stage.num_steps` steps and return the learning curve.
 
     Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next.
+    Each of `processes` calls this with the same arguments and takes its share of each batch; only the first logs and writes.
 
     Raises:
-        StageError: the loss is not finite; the batch's cut ids are named.
+        StageError: the loss is not finite, or has grown too much; the batch's cut ids are named, and the last state stays in `work`.
     """
+    if stage.activation_checkpointing:
+        checkpoint_activations(model.llm)
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = make_optimizer(stage.optimizer, list(trainable.values()))
     average = ParameterAverage(trainable, stage.average, stage.num_steps) if stage.average else None
     done, curve = _resume(work, trainable, optimizer, average)
     since: list[Step] = []
     started = time.monotonic()
-    with track(work.parent.name, stage.num_steps) as advance:
+    shown = (
+        track(work.parent.name, stage.num_steps) if processes.is_first else nullcontext(lambda count: None)
+    )
+    with shown as advance:
         advance(done)
-        loaded = encoder.load(islice(stream, done, stage.num_steps))
+        loaded = encoder.load(processes.share(rows) for rows in islice(stream, done, stage.num_steps))
         for number in range(done + 1, stage.num_steps + 1):
             asked = time.monotonic()
             rows, batch = next(loaded)
             waited = time.monotonic() - asked
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(number, stage.num_steps, stage.schedule)
-            outputs = encoder.encode(batch, number)
-            since.append(_step(model, rows, outputs, optimizer, list(trainable.values())))
+            micro_batches = _encoded(rows, batch, encoder, stage, number * processes.num + processes.rank)
+            since.append(_step(model, micro_batches, optimizer, list(trainable.values()), stage, processes))
             since[-1].wait_s = waited
             if average:
                 average.update(number)
             advance(1)
-            if number % stage.log_every_steps == 0 or number == stage.num_steps:
+            logs = number % stage.log_every_steps == 0 or number == stage.num_steps
+            saves = number % stage.checkpoint_every_steps == 0
+            if logs or saves:
+                _check_growth(since, curve, stage.max_loss_growth)
+            if logs:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
-                log({k: v for k, v in curve[-1].items() if k != "step"}, number)
+                if processes.is_first:
+                    log({k: v for k, v in curve[-1].items() if k != "step"}, number)
                 since, started = [], time.monotonic()
-            if number % stage.checkpoint_every_steps == 0:
+            if saves and processes.is_first:
                 _save(work, number, trainable, optimizer, average, curve)
     if average:
         average.apply()
@@ -116,32 +138,93 @@ def make_optimizer(name: Literal["adam", "muon"], params: list[torch.nn.Paramete
     return Muon(params, lr=0.0, adam_share=0.1, matrices=[p for p in params if p.ndim == 2])
 
 
+def checkpoint_activations(llm: Any) -> None:
+    """Have the layers of the frozen language model keep their inputs alone for the backward pass, and compute the rest anew in it."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    llm.activation_checkpointing_enable()
+    for layer in llm.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            # Which these layers ask for; what is inside of them stays in eval mode, without dropout.
+            layer.training = True
+
+
+MicroBatch = tuple[list[Row], EncoderOutputs]
+
+
+def _encoded(
+    rows: list[Row], loaded: Sequence[Any], encoder: Encoder, stage: TrainStage, draw: int
+) -> list[MicroBatch]:
+    """The share of this process in as many parts as fit into its memory one after the other."""
+    size = stage.micro_batch_size or max(len(rows), 1)
+    starts = range(0, len(rows), size)
+    return [
+        (rows[i : i + size], encoder.encode(loaded[i : i + size], draw * len(starts) + part))
+        for part, i in enumerate(starts)
+    ]
+
+
 def _step(
     model: AZerosModel,
-    rows: list[Row],
-    outputs: EncoderOutputs,
+    micro_batches: list[MicroBatch],
     optimizer: torch.optim.Optimizer,
     params: list[Any],
+    stage: TrainStage,
+    processes: Processes,
 ) -> Step:
-    messages = [messages_of(row, model.audio_token_wrapped) for row in rows]
-    inputs = model.prepare_training(messages, model.project(outputs))
-    out = model(**inputs)
-    if not torch.isfinite(out.loss):
-        raise StageError(
-            f"the loss is {out.loss.item()} on cuts {', '.join(row.key for row in rows)}: lower train.*.schedule.base_lr or look at them"
+    keys = [row.key for rows, _ in micro_batches for row in rows]
+    inputs = [
+        model.prepare_training(
+            [messages_of(row, model.audio_token_wrapped) for row in rows], model.project(outputs)
         )
-    out.loss.backward()
-    norm = torch.nn.utils.get_total_norm([p.grad for p in params])
+        for rows, outputs in micro_batches
+    ]
+    supervised = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in inputs]
+    masks = [part["attention_mask"] for part in inputs]
+    audio_s = sum(row.cut.duration for rows, _ in micro_batches for row in rows)
+    num_supervised, num_tokens, num_positions, audio_s = processes.sums(
+        [
+            sum(supervised),
+            sum(int(mask.sum()) for mask in masks),
+            sum(mask.numel() for mask in masks),
+            audio_s,
+        ]
+    )
+    loss = accuracy = 0.0
+    for part, num in zip(inputs, supervised, strict=True):
+        out = model(**part)
+        share = num / num_supervised
+        (out.loss * share).backward()
+        loss += out.loss.item() * share
+        accuracy += float(out.accuracy) * share
+    loss, accuracy = processes.sums([loss, accuracy])
+    if not math.isfinite(loss):
+        raise StageError(f"the loss is {loss} on cuts {', '.join(keys)}: {_REMEDY}")
+    processes.sum_gradients(params)
+    gradients = [p.grad for p in params]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if stage.max_gradient_norm:
+        torch.nn.utils.clip_grads_with_norm_(params, stage.max_gradient_norm, norm)
     optimizer.step()
     optimizer.zero_grad()
-    mask = inputs["attention_mask"]
-    return Step(
-        out.loss.item(),
-        float(out.accuracy),
-        norm.item(),
-        sum(row.cut.duration for row in rows),
-        1 - mask.float().mean().item(),
-    )
+    return Step(keys, loss, accuracy, norm.item(), audio_s, 1 - num_tokens / num_positions)
+
+
+def _check_growth(since: list[Step], curve: list[dict[str, float]], limit: float | None) -> None:
+    """Stop before a state is saved from which training does not come back.
+
+    Raises:
+        StageError: the mean loss of the steps since the last point of the curve is `limit` times its lowest.
+    """
+    if limit is None or not since or not curve:
+        return
+    mean, lowest = sum(step.loss for step in since) / len(since), min(point["loss"] for point in curve)
+    if mean > limit * lowest:
+        worst = max(since, key=lambda step: step.loss)
+        raise StageError(
+            f"the loss has grown from {lowest:.3g} to {mean:.3g} (train.*.max_loss_growth: {limit:g}), worst with "
+            f"{worst.loss:.3g} on cuts {', '.join(worst.keys)}: {_REMEDY}"
+        )
 
 
 def _summary(
@@ -154,7 +237,15 @@ def _summary(
         "step": number, "loss": mean("loss"), "accuracy": mean("accuracy"), "learning_rate": optimizer.param_groups[0]["lr"],
         "gradient_norm": mean("gradient_norm"), "audio_s_per_s": sum(step.audio_s for step in steps) / elapsed_s,
         "padding_share": mean("padding_share"), "data_wait_share": sum(step.wait_s for step in steps) / elapsed_s,
+        "peak_memory_gb": _peak_memory_bytes() / 1e9,
     }  # fmt: skip
+
+
+def _peak_memory_bytes() -> int:
+    """Of this process, on its GPU if it has one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # which Linux counts in KiB
 
 
 def _save(
@@ -194,7 +285,10 @@ def _resume(
             param.copy_(state["params"][name])
     optimizer.load_state_dict(state["optimizer"])
     if average:
-        average.mean, average.before = state["average"]
+        average.mean, average.before = (
+            {name: value.to(trainable[name].device) for name, value in part.items()}
+            for part in state["average"]
+        )
     return int(state["step"]), list(state["curve"])
 
 

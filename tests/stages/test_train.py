@@ -1,4 +1,4 @@
-"""What training leaves and what it never touches; what a kill, Ctrl-C and lost audio leave behind."""
+"""What training leaves and what it never touches; what a kill, Ctrl-C and lost audio leave behind; one process and two."""
 
 import csv
 import json
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.small import FEW, complaint, digests, run, start, wait_for, write_params
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
+TWO = "torchrun --standalone --nproc-per-node 2"
 STAGE2 = ["train", "stage2", "data/manifests", "data/targets"]
 
 
@@ -146,3 +147,51 @@ def test_a_disk_too_small_for_a_checkpoint_ends_in_one_line(full_disk: Path) -> 
     assert result.exit_code == 1
     assert "the disk is full" in complaint(result.stderr)
     assert not Path("models/new").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(inputs: Path) -> None:
+    few: dict[str, object] = FEW | {
+        "train.stage1.num_steps": 8,
+        "train.stage1.batch_size": 5,
+        "train.stage1.optimizer": "adam",
+    }
+    write_params(Path("params.yaml"), few)
+    assert run(*STAGE1, "models/one").exit_code == 0
+    write_params(Path("params.yaml"), few | {"train.launcher": TWO})
+    process = start(*STAGE1, "models/two")
+    stderr = process.communicate()[1]
+    assert process.returncode == 0, stderr
+    one, two = (load_file(Path(f"models/{name}/projectors.safetensors")) for name in ("one", "two"))
+    started = load_file(Path("models/stage1/projectors.safetensors"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-2, rtol=0)
+        assert (value - started[name]).abs().max() > 0.05
+    losses = [json.loads(Path(f"models/{name}/metrics.json").read_text())["loss"] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert stderr.count("stage1: 8/8") == 1
+
+
+@pytest.mark.slow
+def test_two_killed_processes_go_on_to_the_same_projectors(inputs: Path) -> None:
+    write_params(Path("params.yaml"), FEW | {"train.launcher": TWO})
+    process = start(*STAGE1, "models/whole")
+    stderr = process.communicate()[1]
+    assert process.returncode == 0, stderr
+    process = start(*STAGE1, "models/again")
+    wait_for(".work/stage1/*/checkpoint.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not Path("models/again").exists()
+    process = start(*STAGE1, "models/again")
+    stderr = process.communicate()[1]
+    assert process.returncode == 0, stderr
+    again, whole = (digests(Path("models") / name) for name in ("again", "whole"))
+    assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+def test_a_launcher_that_is_not_there_is_named(inputs: Path) -> None:
+    write_params(Path("params.yaml"), FEW | {"train.launcher": "no-such-launcher --standalone"})
+    result = run(*STAGE1, "models/new")
+    assert result.exit_code == 1
+    assert "train.launcher: there is no program no-such-launcher" in complaint(result.stderr)

@@ -20,6 +20,11 @@ PAPER: dict[str, Any] = {
     "start_from": None,
     "sets": {"golden": 1.0},
     "batch_size": 3,
+    "micro_batch_size": None,
+    "llm_dtype": "float32",
+    "activation_checkpointing": False,
+    "max_gradient_norm": None,
+    "max_loss_growth": None,
     "optimizer": "adam",
     "schedule": {"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
     "log_every_steps": 1,
@@ -39,7 +44,7 @@ class Batched:
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[int]]]:
         return ((rows, [int(row.key) for row in rows]) for rows in stream)
 
-    def encode(self, indices: list[int], step: int) -> EncoderOutputs:
+    def encode(self, indices: list[int], draw: int) -> EncoderOutputs:
         lens = self.tensors["x_lens"][indices]
         return self.model.encode(self.tensors["x"][indices, : int(lens.max())], lens)
 

@@ -13,7 +13,8 @@ from azeros.params import TrainStage, load_params
 from azeros.sift.prompts import wrap_metadata
 from azeros.training.encoded import EncodedCuts
 from azeros.training.encoders import StoredEncoder
-from azeros.training.loop import messages_of, num_tokens, train
+from azeros.training.loop import Step, _encoded, _step, checkpoint_activations, messages_of, num_tokens, train
+from azeros.training.processes import ALONE
 from azeros.training.rows import Row, batches
 
 ROOT = Path(__file__).parents[2]
@@ -31,12 +32,15 @@ def rows() -> list[Row]:
     return [Row(cut, "", f"the number is {word}.") for cut, word in zip(cuts, "abcdefgh", strict=True)]
 
 
-def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, float]]]:
-    model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
+def encoded(model: AZerosModel) -> EncodedCuts:
     width = int(model.speech_encoder.output_dim)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
-    outputs = {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}
-    encoder = StoredEncoder(EncodedCuts({"speech": outputs}))
+    return EncodedCuts({"speech": {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}})
+
+
+def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, float]]]:
+    model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
+    encoder = StoredEncoder(encoded(model))
     stream = batches(
         {"tiny_s": rows()}, settings.sets, settings.batch_size, 1, lambda row: num_tokens(row, model, encoder)
     )
@@ -81,11 +85,11 @@ def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
         branch: {"c0": torch.zeros(num, int(getattr(model, f"{branch}_encoder").output_dim))}
         for branch, num in (("speech", 23), ("paraling", 30))
     }
-    encoded = EncodedCuts(outputs)
+    known = EncodedCuts(outputs)
     row = Row(rows()[0].cut, "what is the topic?", "the number is nine. 你好")
     messages = [messages_of(row, model.audio_token_wrapped)]
-    inputs = model.prepare_training(messages, model.project(encoded.batch(["c0"])))
-    assert num_tokens(row, model, StoredEncoder(encoded)) == inputs["inputs_embeds"].shape[1]
+    inputs = model.prepare_training(messages, model.project(known.batch(["c0"])))
+    assert num_tokens(row, model, StoredEncoder(known)) == inputs["inputs_embeds"].shape[1]
 
 
 def test_a_tagged_row_is_read_as_the_text_of_stage_2() -> None:
@@ -101,6 +105,92 @@ def test_only_projectors_learn(tmp_path: Path) -> None:
     changed = {k for k, v in trained.state_dict().items() if not torch.equal(v, fresh.state_dict()[k])}
     assert {k.split(".")[0] for k in changed} == {"speech_encoder_projector"}
     assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+class Watched(torch.optim.SGD):
+    """Changes nothing, and keeps the gradients that it was to use."""
+
+    def __init__(self, params: list[torch.nn.Parameter]) -> None:
+        super().__init__(params, lr=0.0)
+        self.params, self.seen = params, torch.empty(0)
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        self.seen = torch.cat([p.grad.flatten() for p in self.params if p.grad is not None])
+
+
+def gradient(settings: TrainStage) -> tuple[torch.Tensor, Step]:
+    """Of one step over all rows."""
+    model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model.llm)
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = Watched(params)
+    keys = [row.key for row in rows()]
+    micro_batches = _encoded(rows(), keys, StoredEncoder(encoded(model)), settings, 1)
+    step = _step(model, micro_batches, optimizer, params, settings, ALONE)
+    return optimizer.seen, step
+
+
+@pytest.mark.parametrize(
+    "spread", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"activation_checkpointing": True}]
+)
+def test_what_saves_memory_changes_nothing_else(spread: dict[str, object]) -> None:
+    expected, step = gradient(stage())
+    found, again = gradient(stage(**spread))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-4)
+    assert again.loss == pytest.approx(step.loss)
+    assert again.accuracy == pytest.approx(step.accuracy)
+
+
+def test_activations_are_checkpointed() -> None:
+    """What the backward pass computes anew runs the first layer's MLP twice a step."""
+    calls = 0
+
+    def count(*args: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
+    checkpoint_activations(model.llm)
+    model.llm.model.layers[0].mlp.register_forward_pre_hook(count)
+    messages = [[{"role": "user", "content": "<|AUDIO|>"}, {"role": "assistant", "content": "yes"}]]
+    frames = [torch.zeros(3, model.llm.config.hidden_size, requires_grad=True)]
+    model(**model.prepare_training(messages, frames)).loss.backward()
+    assert calls == 2
+
+
+def test_the_gradient_is_clipped() -> None:
+    free, step = gradient(stage())
+    clipped, same = gradient(stage(max_gradient_norm=0.01))
+    assert step.gradient_norm == same.gradient_norm == pytest.approx(float(free.norm()), rel=1e-4)
+    torch.testing.assert_close(clipped, free * (0.01 / free.norm()), atol=1e-7, rtol=1e-3)
+
+
+def test_the_language_model_may_be_in_bfloat16() -> None:
+    model = AZerosModel.from_foundation(
+        str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0, dtype=torch.bfloat16
+    )
+    messages = [[{"role": "user", "content": "<|AUDIO|>"}, {"role": "assistant", "content": "yes"}]]
+    frames = [torch.zeros(3, model.llm.config.hidden_size, requires_grad=True)]
+    out = model(**model.prepare_training(messages, frames))
+    out.loss.backward()
+    assert out.loss.dtype is torch.float32
+    assert frames[0].grad is not None
+    assert frames[0].grad.dtype is torch.float32
+
+
+def test_a_loss_that_grows_stops_the_run_before_its_state_is_saved(tmp_path: Path) -> None:
+    work = tmp_path / "w" / "key"
+    work.mkdir(parents=True)
+    learning = stage(num_steps=20, log_every_steps=10, checkpoint_every_steps=20)
+    run(work, learning)
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    for value in state["params"].values():
+        value.mul_(-10)
+    torch.save(state, work / "checkpoint.pt")
+    with pytest.raises(StageError, match=r"grown from [\d.]+ to [\d.]+ .* on cuts c"):
+        run(work, learning.model_copy(update={"num_steps": 40, "max_loss_growth": 1.2}))
+    assert torch.load(work / "checkpoint.pt", weights_only=True)["step"] == 20
 
 
 def test_a_loss_that_is_not_finite_names_the_cuts(tmp_path: Path) -> None:

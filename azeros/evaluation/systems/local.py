@@ -5,19 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from azeros.device import default_device
 from azeros.params import Section
 from azeros.work import hash_files
 
 
 def place(model: Any) -> Any:
     """The model in eval mode, on the GPU if there is one."""
-    return model.eval().to(_device())
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().to(default_device())
 
 
 def local_identity(settings: Section, folder: Path) -> dict[str, Any]:
@@ -30,5 +25,5 @@ def local_identity(settings: Section, folder: Path) -> dict[str, Any]:
         "decoding": "greedy",
         "files_sha256": hash_files([folder]),
         "versions": [torch.__version__, transformers.__version__],
-        "device": _device(),
+        "device": default_device().type,
     }
