@@ -281,6 +281,7 @@ class TrainStage(Section):
     encoder_outputs: Literal[
         "stored", "live"
     ]  # once for each recording, kept in .work; or for each batch anew
+    max_unreadable_share: Share  # of the recordings, which are left out
     average: Average | None
     spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
 
@@ -310,6 +311,9 @@ class FirstStage(TrainStage):
 class Train(Section):
     """The two training stages."""
 
+    foreign_targets: (
+        bool  # may another language model, or the same by other prompts, have written the targets
+    )
     launcher: Word | None  # program that starts `azeros train` in several processes, with its options
     stage1: FirstStage
     stage2: TrainStage

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from azeros.errors import ModelError
-from azeros.params import Pretrained
-from azeros.sift.prompts import END_OF_TURN
+from azeros.params import Params, Pretrained
+from azeros.sift.prompts import END_OF_TURN, hash_template
 from azeros.work import hash_files
 
 # Settings of generation_config.json that change greedy answers, with values that do not.
@@ -68,16 +68,14 @@ def read_profile(llm: Pretrained) -> LLMProfile:
     Raises:
         ModelError: nothing loads from `llm`, or its tokenizer has no ChatML turns.
     """
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer, GenerationConfig
 
     revision = llm.revision or "main"
+    config = _config(llm)
     try:
-        config = AutoConfig.from_pretrained(llm.path, revision=revision)
         tokenizer: Any = AutoTokenizer.from_pretrained(llm.path, revision=revision)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{llm.path}: no language model loads from it ({one_line(error)}); correct foundation.llm"
-        ) from error
+        raise _does_not_load(llm, error) from error
     try:
         generation = GenerationConfig.from_pretrained(llm.path, revision=revision)
     except OSError:  # it has none of its own
@@ -86,12 +84,9 @@ def read_profile(llm: Pretrained) -> LLMProfile:
     if end_of_turn is None or end_of_turn == tokenizer.unk_token_id:
         raise ModelError(f"{llm.path}: its tokenizer has no {END_OF_TURN}; use a model with ChatML turns")
     ends = generation.eos_token_id
-    folder = Path(llm.path)
     return LLMProfile(
         llm=llm,
-        revision=hash_files([folder])
-        if folder.is_dir()
-        else getattr(config, "_commit_hash", None) or revision,
+        revision=_revision(llm, config),
         tokenizer=tokenizer,
         end_of_turn=end_of_turn,
         end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
@@ -100,6 +95,38 @@ def read_profile(llm: Pretrained) -> LLMProfile:
         unsupported=tuple(name for name in _CHANGING if _changes(name, getattr(generation, name, None))),
         special_tokens=tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})),
     )
+
+
+def author_of(params: Params) -> dict[str, str]:
+    """What the provenance of a target holds that foundation.llm writes by the prompts of `params.sift`.
+
+    Raises:
+        ModelError: nothing loads from `foundation.llm`.
+    """
+    llm = params.foundation.llm
+    return {"llm_revision": _revision(llm, _config(llm)), "template": hash_template(params.sift)}
+
+
+def _config(llm: Pretrained) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(llm.path, revision=llm.revision or "main")
+    except (OSError, ValueError, KeyError) as error:
+        raise _does_not_load(llm, error) from error
+
+
+def _does_not_load(llm: Pretrained, error: Exception) -> ModelError:
+    return ModelError(
+        f"{llm.path}: no language model loads from it ({one_line(error)}); correct foundation.llm"
+    )
+
+
+def _revision(llm: Pretrained, config: Any) -> str:
+    folder = Path(llm.path)
+    if folder.is_dir():
+        return hash_files([folder])
+    return getattr(config, "_commit_hash", None) or llm.revision or "main"
 
 
 def _changes(name: str, value: object) -> bool:

@@ -47,22 +47,27 @@ def _run(
     from azeros import tracking
     from azeros.foundation import build_model, encoder_paths
     from azeros.model.checkpoint import save_projectors
+    from azeros.sift.profile import author_of
     from azeros.training.encoded import encode_cuts
     from azeros.training.encoders import Encoder, LiveEncoder, StoredEncoder
     from azeros.training.loop import num_tokens, train, write_curve
     from azeros.training.rows import batches, read_rows, with_tagged
+    from azeros.training.unreadable import Unreadable
 
     stage: TrainStage = getattr(params.train, name)
     paraling = name == "stage2"
     start = output.parent / stage.start_from if stage.start_from else None
     folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
-    read = {set_name: read_rows(folder, params.filter) for set_name, folder in folders.items()}
+    author = None if params.train.foreign_targets else author_of(params)
+    read = {set_name: read_rows(folder, params.filter, author) for set_name, folder in folders.items()}
     sets = {set_name: rows for set_name, (rows, _) in read.items()}
     share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
     mixed, weights = with_tagged(sets, stage.sets, share) if share else (sets, stage.sets)
     cuts: dict[str, list[Cut]] = {}
     for set_name, rows in sets.items():
         cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
+    ids = {cut.id for of_corpus in cuts.values() for cut in of_corpus}
+    unreadable = Unreadable(int(stage.max_unreadable_share * len(ids)))
     key = {
         "stage": stage,
         "seed": params.seed,
@@ -81,28 +86,38 @@ def _run(
         encoder: Encoder
         if stage.encoder_outputs == "stored":
             with processes.one_after_the_first():
-                encoder = StoredEncoder(encode_cuts(model, encoder_paths(params, paraling), cuts, manifests))
+                encoder = StoredEncoder(
+                    encode_cuts(model, encoder_paths(params, paraling), cuts, manifests, unreadable)
+                )
+            mixed = {
+                set_name: [row for row in rows if row.key not in unreadable.ids]
+                for set_name, rows in mixed.items()
+            }
         else:
-            encoder = LiveEncoder(model, params.seed if stage.spec_augment else None)
+            encoder = LiveEncoder(model, params.seed if stage.spec_augment else None, unreadable)
         stream = batches(
             mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoder)
         )
         log = run_log.log if processes.is_first else lambda values, step: None
         curve = train(model, stream, encoder, stage, work, log, processes)
+        num_unreadable = len(processes.union(unreadable.ids))
         if processes.is_first:
             save_projectors(model, draft / "projectors.safetensors")
             write_curve(draft / "curve.csv", curve)
-            write_json(draft / "metrics.json", _metrics(read, curve[-1]))
+            write_json(draft / "metrics.json", _metrics(read, num_unreadable, curve[-1]))
             for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
                 run_log.log_artifact(draft / artifact)
     if processes.is_first:
         shutil.rmtree(work)
 
 
-def _metrics(read: dict[str, tuple[list[Row], dict[str, int]]], last: dict[str, float]) -> dict[str, object]:
+def _metrics(
+    read: dict[str, tuple[list[Row], dict[str, int]]], num_unreadable: int, last: dict[str, float]
+) -> dict[str, object]:
     return {
         "rows": {name: len(rows) for name, (rows, _) in read.items()},
         "rejected": {name: rejects for name, (_, rejects) in read.items()},
+        "unreadable": num_unreadable,
         **{key: round(last[key], 6) for key in ("step", "loss", "accuracy")},
     }
 

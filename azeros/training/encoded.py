@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from azeros.data.audio import load_cut
 from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for, run_encoder
 from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
+from azeros.training.unreadable import Unreadable
 from azeros.work import hash_files, work_dir
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ class EncodedCuts:
 
 
 def encode_cuts(
-    model: AZerosModel, encoder_paths: dict[str, str], cuts: dict[str, list[Cut]], manifests: Path
+    model: AZerosModel,
+    encoder_paths: dict[str, str],
+    cuts: dict[str, list[Cut]],
+    manifests: Path,
+    unreadable: Unreadable | None = None,
 ) -> EncodedCuts:
     """Encode each cut by itself with every encoder of `model`, or read what an earlier stage stored.
 
@@ -66,23 +70,30 @@ def encode_cuts(
         encoder_paths: branch -> where its encoder came from; with the content of the corpus it names the store.
         cuts: corpus -> what to encode of it.
         manifests: folder with one manifest folder a corpus.
+        unreadable: reads the recordings, and leaves out some that cannot be read; without it none is.
 
     Raises:
         AudioError: a recording is gone, unreadable or too short.
     """
+    unreadable = unreadable or Unreadable()
     outputs: dict[str, dict[str, Tensor]] = {branch: {} for branch in encoder_paths}
     for corpus, of_corpus in cuts.items():
         digest = hash_files([manifests / corpus])
         by_id = {cut.id: cut for cut in of_corpus}
         for branch, path in encoder_paths.items():
             outputs[branch] |= _encode_branch(
-                getattr(model, f"{branch}_encoder"), branch, path, by_id, digest
+                getattr(model, f"{branch}_encoder"), branch, path, by_id, digest, unreadable
             )
     return EncodedCuts(outputs)
 
 
 def _encode_branch(
-    encoder: torch.nn.Module, branch: str, path: str, cuts: dict[str, Cut], digest: str
+    encoder: torch.nn.Module,
+    branch: str,
+    path: str,
+    cuts: dict[str, Cut],
+    digest: str,
+    unreadable: Unreadable,
 ) -> dict[str, Tensor]:
     from safetensors.torch import load_file, save_file
 
@@ -96,20 +107,27 @@ def _encode_branch(
     with track(f"{branch} encoder", total=len(missing)) as advance:
         for number, first in enumerate(range(0, len(missing), _SHARD_CUTS), start):
             encoded = _encode_shard(
-                encoder, [cuts[key] for key in missing[first : first + _SHARD_CUTS]], advance
+                encoder, [cuts[key] for key in missing[first : first + _SHARD_CUTS]], advance, unreadable
             )
+            if not encoded:
+                continue
             draft = store / f".{number:06d}.partial"
             save_file(encoded, draft)
             draft.replace(store / f"{number:06d}.safetensors")
             outputs |= encoded
-    return {key: outputs[key] for key in cuts}
+    return {key: outputs[key] for key in cuts if key not in unreadable.ids}
 
 
 def _encode_shard(
-    encoder: torch.nn.Module, cuts: Sequence[Cut], advance: Callable[[int], object]
+    encoder: torch.nn.Module, cuts: Sequence[Cut], advance: Callable[[int], object], unreadable: Unreadable
 ) -> dict[str, Tensor]:
     """Cut id -> (T', D) float32. Only cuts of equal length share a batch, so that each is as if alone."""
-    features, lengths = features_for(encoder, [load_cut(cut) for cut in cuts])
+    loaded = [(cut.id, wave) for cut in cuts if (wave := unreadable.load(cut)) is not None]
+    advance(len(cuts) - len(loaded))
+    if not loaded:
+        return {}
+    ids, waves = zip(*loaded, strict=True)
+    features, lengths = features_for(encoder, list(waves))
     device = next(encoder.parameters()).device
     encoded: dict[str, Tensor] = {}
     for num in lengths.unique().tolist():
@@ -119,7 +137,7 @@ def _encode_shard(
                 encoder, features[batch, :num].to(device), lengths[batch].to(device), by_length=False
             )
             encoded |= {
-                cuts[i].id: item[:n].cpu().contiguous()
+                ids[i]: item[:n].cpu().contiguous()
                 for i, item, n in zip(batch.tolist(), frames, lens.tolist(), strict=True)
             }
             advance(len(batch))

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from azeros.data.audio import load_cut
 from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for
 from azeros.model.speech_llm import AZerosModel
 from azeros.training.encoded import EncodedCuts
 from azeros.training.rows import Row
+from azeros.training.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -69,10 +69,16 @@ class StoredEncoder:
 class LiveEncoder:
     """Reads recordings in threads, a few batches ahead, and encodes each batch as the original does, padded."""
 
-    def __init__(self, model: AZerosModel, augment_seed: int | None) -> None:
-        """Mask and warp features if there is an `augment_seed`; what is masked depends on it and on `draw` alone."""
+    def __init__(
+        self, model: AZerosModel, augment_seed: int | None, unreadable: Unreadable | None = None
+    ) -> None:
+        """Mask and warp features if there is an `augment_seed`; what is masked depends on it and on `draw` alone.
+
+        Recordings are read by `unreadable`, which leaves out some that cannot be read; without it none is.
+        """
         self._model = model
         self._seed = augment_seed
+        self._unreadable = unreadable or Unreadable()
 
     def num_frames(self, cut: Cut) -> dict[str, int]:
         """Branch -> encoder frames of a cut, to within two."""
@@ -80,12 +86,12 @@ class LiveEncoder:
         return {name: num // encoder.stride for name, encoder in self._model.encoders().items()}
 
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[Features]]]:
-        """Each batch with the features of its recordings.
+        """Each batch with the features of its recordings, without the rows that are left out.
 
         Raises:
             AudioError: a recording is gone or unreadable.
         """
-        waiting: deque[tuple[list[Row], list[Future[Features]]]] = deque()
+        waiting: deque[tuple[list[Row], list[Future[Features | None]]]] = deque()
         with ThreadPoolExecutor(os.cpu_count(), "features") as pool:
             for rows in stream:
                 waiting.append((rows, [pool.submit(self._features, row.cut) for row in rows]))
@@ -105,13 +111,18 @@ class LiveEncoder:
             inputs[name] = (padded, torch.tensor([len(item) for item in items]))
         return self._model.encode_features(inputs)
 
-    def _features(self, cut: Cut) -> Features:
-        wave = load_cut(cut)
+    def _features(self, cut: Cut) -> Features | None:
+        wave = self._unreadable.load(cut)
+        if wave is None:
+            return None
         return {name: features_for(encoder, [wave])[0][0] for name, encoder in self._model.encoders().items()}
 
 
-def _finished(rows: list[Row], futures: list[Future[Features]]) -> tuple[list[Row], list[Features]]:
-    return rows, [future.result() for future in futures]
+def _finished(rows: list[Row], futures: list[Future[Features | None]]) -> tuple[list[Row], list[Features]]:
+    read = [(row, future.result()) for row, future in zip(rows, futures, strict=True)]
+    return [row for row, found in read if found is not None], [
+        found for _, found in read if found is not None
+    ]
 
 
 def _augmented(features: Tensor, seed: int) -> Tensor:

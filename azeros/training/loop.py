@@ -190,6 +190,8 @@ def _step(
             audio_s,
         ]
     )
+    if not num_supervised:
+        raise StageError("no recording of a whole batch can be read: look at the warnings above")
     loss = accuracy = 0.0
     for part, num in zip(inputs, supervised, strict=True):
         out = model(**part)

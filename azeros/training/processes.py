@@ -48,6 +48,14 @@ class Processes:
         distributed.all_reduce(totals)
         return totals.tolist()
 
+    def union(self, items: set[str]) -> set[str]:
+        """What any process has."""
+        if self.num == 1:
+            return items
+        found: list[set[str]] = [set()] * self.num
+        distributed.all_gather_object(found, items)
+        return set().union(*found)
+
     def sum_gradients(self, params: Sequence[torch.nn.Parameter]) -> None:
         """Put the sum over all processes in the place of each gradient."""
         if self.num == 1:

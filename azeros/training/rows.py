@@ -36,11 +36,19 @@ class Row:
         return str(self.cut.id)
 
 
-def read_rows(targets: Path, settings: Filter) -> tuple[list[Row], dict[str, int]]:
+def read_rows(
+    targets: Path, settings: Filter, author: Mapping[str, str] | None = None
+) -> tuple[list[Row], dict[str, int]]:
     """Rows of one set of targets, and how many were left out for which reason.
 
+    Args:
+        targets: folder of the set.
+        settings: what may become a row.
+        author: what the provenance of a target, where it has one, must hold: the language model that is trained against
+            learns nothing from the answers of another.
+
     Raises:
-        ManifestError: a cut has no target, or none is left.
+        ManifestError: a cut has no target or one by another author, or none is left.
     """
     rows: list[Row] = []
     rejects: dict[str, int] = {}
@@ -53,6 +61,13 @@ def read_rows(targets: Path, settings: Filter) -> tuple[list[Row], dict[str, int
         if "response" not in custom:
             raise ManifestError(
                 f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`"
+            )
+        provenance = custom.get("provenance") or {}
+        if author and provenance and any(provenance.get(name) != value for name, value in author.items()):
+            raise ManifestError(
+                f"{targets}/cuts.jsonl.gz: cut {cut.id}: {custom.get('from_model')} wrote its target, in another revision or "
+                f"with other prompts than foundation.llm and sift now have: run `dvc repro sift@{targets.name}`, or allow "
+                "it by train.foreign_targets"
             )
         rows.append(Row(cut, custom.get("instruction") or "", custom["response"]))
     if not rows:

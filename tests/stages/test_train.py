@@ -103,6 +103,23 @@ def test_lost_audio_is_named_and_the_old_model_stays(inputs: Path) -> None:
     assert digests(Path("models")) == before
 
 
+@pytest.mark.parametrize("encoder_outputs", ["stored", "live"])
+def test_some_lost_audio_is_left_out_and_counted(inputs: Path, encoder_outputs: str) -> None:
+    shutil.rmtree(".work")
+    lost = [Path(f"data/manifests/tiny/audio/train-0000{number}.flac") for number in (3, 7)]
+    update = {"encoder_outputs": encoder_outputs, "max_unreadable_share": 0.02, "num_steps": 20}
+    write_params(Path("params.yaml"), FEW | {f"train.stage1.{key}": value for key, value in update.items()})
+    lost[0].unlink()
+    result = run(*STAGE1, "models/new")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(Path("models/new/metrics.json").read_text())["unreadable"] == 1
+    shutil.rmtree(".work")
+    lost[1].unlink()
+    result = run(*STAGE1, "models/more")
+    assert result.exit_code == 1
+    assert "1 before it were left out (max_unreadable_share)" in complaint(result.stderr)
+
+
 def test_unfinished_work_of_another_filter_is_not_gone_on_with(inputs: Path) -> None:
     shutil.rmtree(".work")
     Path("data/manifests/tiny/audio/train-00007.flac").unlink()

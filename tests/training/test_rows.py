@@ -3,12 +3,15 @@
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from lhotse import MonoCut, SupervisionSegment
 
 from azeros.data.manifests import write_cuts
+from azeros.errors import ManifestError
 from azeros.model.foundation import load_tokenizer
 from azeros.model.processing import IGNORED, AzerosProcessor
 from azeros.params import load_params
+from azeros.sift.profile import author_of
 from azeros.training.loop import messages_of
 from azeros.training.rows import Row, batches, read_rows, with_tagged
 from tests.conftest import ROOT
@@ -42,6 +45,23 @@ def test_the_false_end_of_a_cut_off_answer_is_not_learned(tmp_path: Path) -> Non
         labels = processor.training_row(conversation, [3]).labels
         learned[row.key] = processor.tokenizer.decode([token for token in labels if token != IGNORED])
     assert learned == {"whole": "the sky<|im_end|>\n", "cut": "the sky"}
+
+
+def write_target(folder: Path, provenance: dict[str, str]) -> None:
+    custom = {"response": "yes", "from_model": "org/other", "provenance": provenance}
+    said = SupervisionSegment("c", "c", 0.0, 1.0, text="a", custom=custom)
+    write_cuts([MonoCut("c7", 0.0, 1.0, channel=0, supervisions=[said])], folder / "cuts.jsonl.gz")
+
+
+@pytest.mark.parametrize("changed", ["llm_revision", "template"])
+def test_targets_of_another_author_are_refused_unless_allowed(tmp_path: Path, changed: str) -> None:
+    author = author_of(PARAMS)
+    write_target(tmp_path, {**author, "mode": "sift_s"})
+    assert len(read_rows(tmp_path, PARAMS.filter, author)[0]) == 1
+    write_target(tmp_path, author | {changed: "another"})
+    with pytest.raises(ManifestError, match=r"cut c7: org/other wrote .*train.foreign_targets"):
+        read_rows(tmp_path, PARAMS.filter, author)
+    assert len(read_rows(tmp_path, PARAMS.filter)[0]) == 1
 
 
 def by_duration(row: Row) -> int:

@@ -1,0 +1,45 @@
+"""Recordings that could be read when they were prepared and cannot any more: left out and counted, up to a limit."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from azeros.data.audio import load_cut
+from azeros.errors import AudioError
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Unreadable:
+    """The ids of such cuts so far, of which there may be `limit`."""
+
+    limit: int = 0
+    ids: set[str] = field(default_factory=set)
+
+    def load(self, cut: Cut) -> NDArray[np.float32] | None:
+        """The samples of a cut as `load_cut` gives them; None if it is left out.
+
+        Raises:
+            AudioError: it cannot be read, and too many before it could not.
+        """
+        try:
+            return load_cut(cut)
+        except AudioError as error:
+            if len(self.ids | {cut.id}) > self.limit:
+                allowed = (
+                    f"; {self.limit} before it were left out (max_unreadable_share)" if self.limit else ""
+                )
+                raise AudioError(f"{error}{allowed}") from error
+            if cut.id not in self.ids:
+                logger.warning("left out: %s", error)
+            self.ids.add(cut.id)
+            return None
