@@ -101,13 +101,18 @@ def sift_stage(
     targets: Annotated[str, typer.Argument(metavar="SET", help="A name in params.yaml, sift.sets.")],
     manifests: Manifests,
     output: Output,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Answer the I-th of N parts and keep it for a run without --shard."),
+    ] = None,
     params: ParamsPath = Path("params.yaml"),
 ) -> None:
     """Run the stage."""
     settings = _start_stage(params)
+    from azeros.sift.shards import Shard
     from azeros.stages import sift as stage
 
-    stage.run(settings, targets, manifests, output)
+    stage.run(settings, targets, manifests, output, Shard.parse(shard) if shard else None)
 
 
 @app.command(epilog="Example: azeros train stage1 data/manifests data/targets/sift_s models/stage1")

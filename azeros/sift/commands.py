@@ -40,6 +40,10 @@ def main() -> None:
 
     SET is a name in params.yaml, sift.sets; MANIFESTS the folder that prepare
     made; OUTPUT the folder to make, which appears when complete. Or run a TOOL.
+
+    With --shard 2/8 only the second of eight parts is answered, and kept in
+    .work: run one on each GPU or machine that shares the folder, and then the
+    command without --shard, which gathers.
     """
 
 

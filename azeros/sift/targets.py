@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azeros.params import Mode, Params
+from azeros.sift import shards
 from azeros.sift.answers import Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
 from azeros.sift.prompts import Prompt, hash_template
@@ -17,9 +17,6 @@ from azeros.sift.selection import Rejected, select
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
-
-# So many cuts are in memory at once: they are sorted by length and answered before the next ones are read.
-BLOCK_CUTS = 4096
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class TargetMaker:
         return {
             "filter": self.params.filter,
             "provenance": self.provenance,
-            "block": BLOCK_CUTS,
+            "block": shards.BLOCK_CUTS,
         }
 
     def make(
@@ -75,15 +72,26 @@ class TargetMaker:
             ManifestError, ParamsError: as `select`.
             EndpointError: as `answer_all`.
         """
-        remaining = iter(cuts)
-        number = 0
-        while block := list(islice(remaining, BLOCK_CUTS)):
-            selected = [select(cut, self.mode, self.params, self.profile) for cut in block]
-            prompts = [prompt.prompt for prompt in selected if isinstance(prompt, Prompt)]
-            answers = iter(answer_all(self.backend, prompts, advance, work / f"{number:06d}.jsonl"))
+        for number, block in enumerate(shards.blocks(cuts)):
+            selected, answers = self._answer(number, block, work, advance)
+            remaining = iter(answers)
             for cut, prompt in zip(block, selected, strict=True):
-                yield prompt if isinstance(prompt, Rejected) else self._judge(cut, prompt, next(answers))
-            number += 1
+                yield prompt if isinstance(prompt, Rejected) else self._judge(cut, prompt, next(remaining))
+
+    def make_shard(
+        self, cuts: Iterable[Cut], work: Path, advance: Callable[[int], object], shard: shards.Shard
+    ) -> None:
+        """Answer the blocks of cuts that belong to `shard`, where `make` with the same `work` will find them; else as `make`."""
+        for number, block in enumerate(shards.blocks(cuts)):
+            if shard.has(number):
+                self._answer(number, block, work, advance)
+
+    def _answer(
+        self, number: int, block: list[Cut], work: Path, advance: Callable[[int], object]
+    ) -> tuple[list[Prompt | Rejected], list[Answer]]:
+        selected = [select(cut, self.mode, self.params, self.profile) for cut in block]
+        prompts = [prompt.prompt for prompt in selected if isinstance(prompt, Prompt)]
+        return selected, answer_all(self.backend, prompts, advance, work / f"{number:06d}.jsonl")
 
     def _judge(self, cut: Cut, prompt: Prompt, answer: Answer) -> Target | Rejected:
         reason = unusable(answer.text, self.params.sift.unusable)

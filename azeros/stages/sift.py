@@ -16,6 +16,7 @@ from azeros.params import Params, SiftSet
 from azeros.progress import track
 from azeros.sift.accounts import Accounts, check_rows
 from azeros.sift.selection import Rejected, select
+from azeros.sift.shards import WHOLE, Shard, blocks
 from azeros.tracking import stage_run
 from azeros.work import hash_files, stage_output, work_dir, write_json
 
@@ -28,11 +29,12 @@ logger = logging.getLogger(__name__)
 _NUM_PREVIEWED = 3
 
 
-def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
+def run(params: Params, targets: str, manifests: Path, output: Path, shard: Shard | None = None) -> None:
     """Make the set `targets`, a name in params.sift.sets, of the cuts in `manifests`, in the folder `output`.
 
     It gets cuts.jsonl.gz, the cuts in the order of the manifest with their targets; report.json; rejects.jsonl,
     which names each rejected row. A killed run goes on after the last batch that it finished, to the same bytes.
+    Given a `shard`, only the answers of this part are made, and kept in .work for a run without one, which gathers.
 
     Raises:
         StageError: no such set in params, or the manifest changes meanwhile.
@@ -60,12 +62,15 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
         "sift": params.sift.model_dump(exclude={"sets"}),
     }
     manifest = cuts_path(manifests, wanted.split)
+    if shard:
+        _run_shard(params, targets, manifest, shard)
+        return
     with stage_run(f"sift@{targets}", settings) as tracked, stage_output(output) as draft:
         profile = read_profile(params.foundation.llm)
         num_rows = _look_ahead(manifest, wanted, params, profile)
         digest = hash_files([manifest])
         maker = TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift))
-        work = work_dir("sift", {"manifest": digest, "maker": maker.key})
+        work = _work_dir(maker, digest)
         with track(f"sift {targets}", num_rows) as advance:
             accounts, shown = _write(maker, manifest, work, draft, advance, num_rows // _NUM_PREVIEWED)
         if hash_files([manifest]) != digest:
@@ -82,19 +87,42 @@ def run(params: Params, targets: str, manifests: Path, output: Path) -> None:
     _show(output, accounts, shown)
 
 
-def _look_ahead(manifest: Path, wanted: SiftSet, params: Params, profile: LLMProfile) -> int:
+def _run_shard(params: Params, targets: str, manifest: Path, shard: Shard) -> None:
+    from azeros.sift.answers import make_backend
+    from azeros.sift.profile import read_profile
+    from azeros.sift.targets import TargetMaker
+
+    wanted = params.sift.sets[targets]
+    profile = read_profile(params.foundation.llm)
+    num_rows = _look_ahead(manifest, wanted, params, profile, shard)
+    maker = TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift))
+    work = _work_dir(maker, hash_files([manifest]))
+    with track(f"sift {targets} {shard}", num_rows) as advance:
+        maker.make_shard(read_cuts(manifest), work, advance, shard)
+    logger.info("%d rows of shard %s are answered; `dvc repro sift@%s` gathers", num_rows, shard, targets)
+
+
+def _work_dir(maker: TargetMaker, digest: str) -> Path:
+    return work_dir("sift", {"manifest": digest, "maker": maker.key})
+
+
+def _look_ahead(
+    manifest: Path, wanted: SiftSet, params: Params, profile: LLMProfile, shard: Shard = WHOLE
+) -> int:
     """The number of rows to ask about; whatever is wrong with the manifest is said before anything is generated."""
     outcomes = Accounts()
-    num_rows = 0
-    for cut in read_cuts(manifest):
-        selected = select(cut, wanted.mode, params, profile)
-        if isinstance(selected, Rejected):
-            outcomes.add(selected)
-        else:
-            num_rows += 1
+    num_rows = num_asked = 0
+    for number, block in enumerate(blocks(read_cuts(manifest))):
+        for cut in block:
+            selected = select(cut, wanted.mode, params, profile)
+            if isinstance(selected, Rejected):
+                outcomes.add(selected)
+            else:
+                num_rows += 1
+                num_asked += shard.has(number)
     if not num_rows:
         raise _nothing_left(manifest, outcomes)
-    return num_rows
+    return num_asked
 
 
 def _nothing_left(manifest: Path, accounts: Accounts) -> ManifestError:

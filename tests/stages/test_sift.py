@@ -27,7 +27,7 @@ from azeros.params import (
     Unusable,
     load_params,
 )
-from azeros.sift import targets
+from azeros.sift import shards
 from azeros.stages import sift
 from azeros.work import hash_files
 from tests.conftest import ROOT
@@ -159,7 +159,7 @@ def test_every_row_of_many_blocks_is_accounted_for(params: Params, monkeypatch: 
     write_manifest(23, odd)
     sift.run(params, "bare", MANIFESTS, OUTPUT)
     whole = list(read_cuts(OUTPUT / "cuts.jsonl.gz"))
-    monkeypatch.setattr(targets, "BLOCK_CUTS", 5)
+    monkeypatch.setattr(shards, "BLOCK_CUTS", 5)
     sift.run(params, "bare", MANIFESTS, OUTPUT)
     blocks = list(read_cuts(OUTPUT / "cuts.jsonl.gz"))
     assert [cut.to_dict() for cut in blocks] == [cut.to_dict() for cut in whole]
@@ -303,9 +303,9 @@ _RUN = f"""
 import sys
 from pathlib import Path
 from azeros.params import Params
-from azeros.sift import targets
+from azeros.sift import shards
 from azeros.stages import sift
-targets.BLOCK_CUTS = {_BLOCK_CUTS}
+shards.BLOCK_CUTS = {_BLOCK_CUTS}
 sift.run(Params.model_validate_json(sys.stdin.read()), "bare", Path("manifests"), Path("targets"))
 """
 
@@ -321,12 +321,35 @@ def _start(params: Params) -> subprocess.Popen[str]:
     return process
 
 
+def test_shards_are_gathered_into_what_one_run_makes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    from azeros.sift.local import LocalLLM
+
+    write_manifest(30, (make_cut("none", None),))
+    monkeypatch.setattr(shards, "BLOCK_CUTS", 4)
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    whole = digests(OUTPUT)
+    shutil.rmtree(OUTPUT)
+    for shard in ("3/3", "1/3", "2/3"):
+        sift.run(params, "bare", MANIFESTS, OUTPUT, shards.Shard.parse(shard))
+        assert not OUTPUT.exists()
+    assert _num_stored() == 8
+    monkeypatch.setattr(LocalLLM, "answer", lambda *arguments: pytest.fail("asked again"))
+    sift.run(params, "bare", MANIFESTS, OUTPUT)
+    assert digests(OUTPUT) == whole
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match="like 2/8"):
+        shards.Shard.parse(text)
+
+
 @pytest.mark.slow
 def test_killed_runs_go_on_to_the_same_bytes(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL at random points, each run going on from where the one before was."""
     params = with_sift(params, max_new_tokens=60, backend=LocalBackend(kind="local", batch_size=2))
     write_manifest(80, (make_cut("none", None), make_cut("token", "say <|im_end|>")))
-    monkeypatch.setattr(targets, "BLOCK_CUTS", _BLOCK_CUTS)
+    monkeypatch.setattr(shards, "BLOCK_CUTS", _BLOCK_CUTS)
     sift.run(params, "bare", MANIFESTS, OUTPUT)
     uninterrupted = digests(OUTPUT)
     shutil.rmtree(OUTPUT)
