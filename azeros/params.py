@@ -372,6 +372,30 @@ class TextSystem(Section):
     dtype: Dtype
     batch_size: Count  # prompts
     max_new_tokens: Count
+    removed: Word | None  # characters that are taken out of the transcript
+
+
+class HearingSystem(Section):
+    """A speech LLM of transformers' own classes."""
+
+    kind: Literal["hearing"]
+    model: Pretrained
+    dtype: Dtype
+    batch_size: Count  # recordings
+    max_new_tokens: Count
+    system_message: Word | None
+    choice_suffix: Word | None
+
+
+class CascadeSystem(Section):
+    """A speech recogniser, and a system that reads what it has understood."""
+
+    kind: Literal["cascade"]
+    recognizer: Pretrained
+    dtype: Dtype  # of the recogniser
+    batch_size: Count  # recordings
+    reader: Name  # a system that reads: of kind text, or an endpoint with modality text
+    choice_suffix: Word | None
 
 
 class EndpointSystem(Server):
@@ -386,13 +410,31 @@ class EndpointSystem(Server):
     choice_suffix: Word | None
 
 
-System = Annotated[AzerosSystem | TextSystem | EndpointSystem, Field(discriminator="kind")]
+System = Annotated[
+    AzerosSystem | TextSystem | HearingSystem | CascadeSystem | EndpointSystem, Field(discriminator="kind")
+]
 
 
 class Benchmark(Section):
     """Who can be put to VoiceBench and AIR-Bench, by name."""
 
     systems: dict[Name, System]
+
+    @model_validator(mode="after")
+    def _readers_read(self) -> Self:
+        for name, system in self.systems.items():
+            if not isinstance(system, CascadeSystem):
+                continue
+            reader = self.systems.get(system.reader)
+            reads = isinstance(reader, TextSystem) or (
+                isinstance(reader, EndpointSystem) and reader.modality == "text"
+            )
+            if not reads:
+                raise ValueError(
+                    f"systems.{name}.reader: '{system.reader}' is no system that reads: name one of kind text, or an "
+                    "endpoint with modality text"
+                )
+        return self
 
 
 class Package(Section):

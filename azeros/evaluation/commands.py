@@ -55,10 +55,11 @@ def run(
     from azeros.evaluation.systems.registry import make_system, settings_of
     from azeros.params import load_params
 
-    settings = settings_of(system, load_params(params).benchmark.systems)
+    systems = load_params(params).benchmark.systems
+    settings_of(system, systems)
     found = load_samples(benchmark, subset, data, partial)
     typer.echo("\n".join(found.counts()), err=True)
-    typer.echo(generate(system, make_system(system, settings), found, output))
+    typer.echo(generate(system, make_system(system, systems), found, output))
 
 
 @scoring.command(epilog="Example: azeros score voicebench openbookqa azeros-openbookqa-test-audio.jsonl")

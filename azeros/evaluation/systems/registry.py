@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from azeros.errors import BenchmarkError
-from azeros.params import AzerosSystem, TextSystem
+from azeros.params import AzerosSystem, CascadeSystem, HearingSystem, TextSystem
 
 if TYPE_CHECKING:
     from azeros.evaluation.systems.base import System
     from azeros.params import System as Settings
 
 
-def settings_of(name: str, systems: dict[str, Settings]) -> Settings:
+def settings_of(name: str, systems: Mapping[str, Settings]) -> Settings:
     """The settings of the system `name`.
 
     Raises:
@@ -25,13 +26,15 @@ def settings_of(name: str, systems: dict[str, Settings]) -> Settings:
     return systems[name]
 
 
-def make_system(name: str, settings: Settings) -> System:
-    """The system that the settings describe, ready to be asked.
+def make_system(name: str, systems: Mapping[str, Settings]) -> System:
+    """The system `name` as its settings describe it, ready to be asked.
 
     Raises:
+        BenchmarkError: there is none of that name.
         ModelError: its model does not load.
         EndpointError: there is no key for its endpoint.
     """
+    settings = settings_of(name, systems)
     if isinstance(settings, AzerosSystem):
         from azeros.evaluation.systems.azeros import Azeros
 
@@ -40,6 +43,14 @@ def make_system(name: str, settings: Settings) -> System:
         from azeros.evaluation.systems.text import TextLLM
 
         return TextLLM(settings)
+    if isinstance(settings, HearingSystem):
+        from azeros.evaluation.systems.hearing import HearingModel
+
+        return HearingModel(settings)
+    if isinstance(settings, CascadeSystem):
+        from azeros.evaluation.systems.cascade import Cascade
+
+        return Cascade(settings, make_system(settings.reader, systems))
     from azeros.evaluation.systems.endpoint import ServedModel
 
     return ServedModel(name, settings)

@@ -44,6 +44,12 @@ class TextLLM:
         """Replies to prompts of like length in one batch."""
         return answer_apart(requests, self._answer)
 
+    def _shown(self, transcript: str) -> str:
+        removed = self._settings.removed
+        if not removed:
+            return transcript
+        return " ".join(transcript.translate(dict.fromkeys(map(ord, removed), " ")).split())
+
     def _answer(self, requests: Sequence[Request]) -> list[str]:
         import torch
 
@@ -53,7 +59,7 @@ class TextLLM:
         processor = self._processor
         # As a content part, in which special tokens that the data spell out are text.
         messages: list[Any] = [
-            [{"role": "user", "content": [{"type": "text", "text": request.transcript}]}]
+            [{"role": "user", "content": [{"type": "text", "text": self._shown(request.transcript or "")}]}]
             for request in requests
         ]
         with torch.no_grad():

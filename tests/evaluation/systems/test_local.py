@@ -33,7 +33,7 @@ def test_azeros_hears_the_recording_before_the_instruction(folder: Path) -> None
     settings = AzerosSystem(
         kind="azeros", path=str(folder), dtype="float32", batch_size=4, max_new_tokens=8, choice_suffix=None
     )
-    system = make_system("azeros", settings)
+    system = make_system("azeros", {"azeros": settings})
     long, short = wav(1.0), wav(0.5)
     replies = system.respond([request(long), request(short, "who is it?"), request(b"noise")])
     model: Any = AZerosModel.from_pretrained(folder)
@@ -48,9 +48,13 @@ def test_azeros_hears_the_recording_before_the_instruction(folder: Path) -> None
 
 def test_the_text_system_is_the_language_model_within_azeros(folder: Path) -> None:
     llm = Pretrained(path=str(WEIGHTS / "llm"), revision=None)
-    settings = TextSystem(kind="text", llm=llm, dtype="float32", batch_size=2, max_new_tokens=24)
+    settings = TextSystem(
+        kind="text", llm=llm, dtype="float32", batch_size=2, max_new_tokens=24, removed=None
+    )
     prompts = ["what can you see in the sky?", "tell me about the cat."]
-    replies = make_system("text", settings).respond([request(b"", transcript=prompt) for prompt in prompts])
+    replies = make_system("text", {"text": settings}).respond(
+        [request(b"", transcript=prompt) for prompt in prompts]
+    )
     model: Any = AZerosModel.from_pretrained(folder)
     wanted = model.generate([], [[{"role": "user", "content": p}] for p in prompts], max_new_tokens=24)
     assert [reply.response for reply in replies] == wanted

@@ -1,0 +1,92 @@
+"""Speech LLMs that transformers knows (Qwen2-Audio, Qwen2.5-Omni, Qwen3-Omni, Phi-4-multimodal, Voxtral, ...), by their own classes and chat templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from azeros.errors import ModelError
+from azeros.evaluation.systems.base import Modality, Reply, Request, answer_apart
+from azeros.evaluation.systems.local import local_identity, place
+
+if TYPE_CHECKING:
+    from azeros.params import HearingSystem
+
+
+class HearingModel:
+    """Greedy answers of any model that transformers' Auto classes load and whose processor takes audio in a conversation."""
+
+    modality: Modality = "audio"
+
+    def __init__(self, settings: HearingSystem) -> None:
+        """Load the model, onto the GPU if there is one.
+
+        Raises:
+            ModelError: it is not there, is of a class that transformers does not know, or its processor takes no audio.
+        """
+        import torch
+        from transformers import AutoModelForMultimodalLM, AutoProcessor
+
+        from azeros.model.foundation import fetch
+
+        self.batch_size = settings.batch_size
+        self.choice_suffix = settings.choice_suffix
+        self._settings = settings
+        self._folder = fetch(settings.model)
+        auto: Any = AutoModelForMultimodalLM
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(self._folder)
+            model = auto.from_pretrained(self._folder, dtype=getattr(torch, settings.dtype))
+        except Exception as error:  # transformers raises many types
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{settings.model.path}: transformers does not load it: {reason}") from error
+        if not getattr(self._processor, "chat_template", None):
+            raise ModelError(
+                f"{settings.model.path}: its processor has no chat template; serve it, and name it as an endpoint"
+            )
+        # The part of the omni models that writes; what speaks is left alone.
+        self._model = place(getattr(model, "thinker", model))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The files of the model and all settings."""
+        return local_identity(self._settings, self._folder)
+
+    def respond(self, requests: Sequence[Request]) -> list[Reply]:
+        """Replies to recordings of like length in one batch."""
+        return answer_apart(requests, self._answer)
+
+    def _answer(self, requests: Sequence[Request]) -> list[str]:
+        import torch
+
+        from azeros.data.audio import SAMPLING_RATE
+
+        tokenizer = self._processor.tokenizer
+        tokenizer.padding_side = "left"
+        inputs = self._processor.apply_chat_template(
+            [self._conversation(request) for request in requests],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "sampling_rate": SAMPLING_RATE},
+        ).to(self._model.device, self._model.dtype)
+        with torch.no_grad():
+            ids = self._model.generate(
+                **inputs,
+                max_new_tokens=self._settings.max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+            )
+        new = ids[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+    def _conversation(self, request: Request) -> list[dict[str, Any]]:
+        system = self._settings.system_message
+        parts: list[dict[str, Any]] = [{"type": "audio", "audio": request.recording.load()}]
+        if request.instruction:
+            parts.append({"type": "text", "text": request.instruction})
+        first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        return [*first, {"role": "user", "content": parts}]
