@@ -1,17 +1,75 @@
-"""The Python of the documentation runs, each page from top to bottom."""
+"""The documentation: its Python runs, each page from top to bottom; its links, commands, settings and tests exist."""
 
+import ast
 import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 import torch
+import typer
 
+from azeros.cli import app
 from azeros.model.speech_llm import AZerosModel
 from tests.conftest import ROOT
 
 PAGES = ["README.md", "docs/model.md"]
+ALL_PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", read(page)):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_files_and_tests_that_are_named_exist(page: str) -> None:
+    for name in re.findall(
+        r"`((?:azeros|tests|flows|bento|benchmarks|docs)/[\w./]+\.\w+(?:::\w+)?)`", read(page)
+    ):
+        file, _, function = name.partition("::")
+        assert (ROOT / file).exists(), name
+        if function:
+            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_commands_and_their_options_exist(page: str) -> None:
+    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", read(page), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    spans = re.findall(r"`(azeros [^`]+)`", read(page).replace("\n", " "))
+    for line in [*lines, *spans]:
+        for part in re.split(r"[;|]|&&", line.partition(" #")[0]):
+            words = shlex.split(part.replace("…", "")) if part.strip().startswith("azeros ") else []
+            if words:
+                check_command(words[1:])
+
+
+def check_command(words: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        if words[0] not in command.commands and "stage" in command.commands:
+            command = command.commands["stage"]  # azeros sift SET
+            break
+        assert words[0] in command.commands, words
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in known | {"--help"}, (command.name, word)
 
 
 @pytest.mark.slow
@@ -24,7 +82,7 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
     wave = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(1))
     soundfile.write(tmp_path / "speech.wav", wave.numpy(), 16000)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", read(page), re.DOTALL)
     assert blocks
     names: dict[str, object] = {}
     for block in blocks:
