@@ -260,6 +260,14 @@ class Average(Section):
     last_steps: Count
 
 
+class Validation(Section):
+    """What is measured on the validation splits of a stage's corpora while it trains."""
+
+    every_steps: Count
+    num_cuts: Count  # the first of each corpus
+    num_answers: Annotated[int, Field(ge=0)]  # of them, whose answers are kept
+
+
 class TrainStage(Section):
     """Settings of one training stage."""
 
@@ -282,6 +290,7 @@ class TrainStage(Section):
         "stored", "live"
     ]  # once for each recording, kept in .work; or for each batch anew
     max_unreadable_share: Share  # of the recordings, which are left out
+    validation: Validation | None
     average: Average | None
     spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
 
@@ -289,6 +298,12 @@ class TrainStage(Section):
     def _augments_what_is_encoded_anew(self) -> Self:
         if self.spec_augment and self.encoder_outputs == "stored":
             raise ValueError("spec_augment: what is stored cannot be augmented; write encoder_outputs: live")
+        return self
+
+    @model_validator(mode="after")
+    def _validates_where_it_logs(self) -> Self:
+        if self.validation and self.validation.every_steps % self.log_every_steps:
+            raise ValueError("validation: every_steps must be a multiple of log_every_steps")
         return self
 
     @model_validator(mode="after")

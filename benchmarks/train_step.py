@@ -211,6 +211,7 @@ def main() -> None:
     stage = TrainStage(
         start_from=None, sets={"rows": 1.0}, num_steps=args.steps, batch_size=BATCH_SIZE, optimizer="adam",
         micro_batch_size=None, llm_dtype="float32", activation_checkpointing=False, max_gradient_norm=None, max_loss_growth=None, max_unreadable_share=0.0,
+        validation=None,
         schedule={"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
         log_every_steps=1, checkpoint_every_steps=args.steps + 1, encoder_outputs="live",
         average={"period_steps": args.steps, "last_steps": args.steps}, spec_augment=False,

@@ -22,7 +22,12 @@ SETTINGS: dict[str, object] = {
     "sift.sets": {"digits_s": {"corpus": "digits", "split": "train", "mode": "sift_s"}},
     "evaluate.corpora": ["digits"],
 }
-TRAINED: dict[str, object] = {"sets": {"digits_s": 1.0}, "batch_size": 16, "log_every_steps": 10}
+TRAINED: dict[str, object] = {
+    "sets": {"digits_s": 1.0},
+    "batch_size": 16,
+    "log_every_steps": 10,
+    "validation": None,
+}
 
 
 def write_corpus(source: Path, folder: Path) -> Path:

@@ -32,6 +32,11 @@ class Ask:
     """The right reply or label; None where the language model's own answer to `text` is the measure."""
 
 
+def plain_ask(cut: Cut) -> Ask:
+    """No question: whatever is said is answered."""
+    return Ask("plain", cut.id, "", read_metadata(cut.supervisions[0])["text"], None)
+
+
 def asks_of(cut: Cut, settings: Evaluate) -> list[Ask]:
     """Everything that is asked about a cut.
 
@@ -47,7 +52,7 @@ def asks_of(cut: Cut, settings: Evaluate) -> list[Ask]:
         raise ParamsError(
             f"evaluate.instructions: none for language '{supervision.language}' of cut {cut.id}: add them to params.yaml"
         ) from None
-    asks = [Ask("plain", cut.id, "", text, None), Ask("repeat", cut.id, instructions.repeat, text, text)]
+    asks = [plain_ask(cut), Ask("repeat", cut.id, instructions.repeat, text, text)]
     told = wrap_metadata(text, metadata)
     asks += [
         Ask(key, cut.id, getattr(instructions, key), told, metadata[key])

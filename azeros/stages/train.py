@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.errors import StageError
 from azeros.params import FirstStage, Params, TrainStage
+from azeros.params import Validation as ValidationSettings
 from azeros.work import hash_files, stage_output, work_dir, write_json
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+    from azeros.evaluation.validation import Validation
+    from azeros.model.speech_llm import AZerosModel
+    from azeros.tracking import StageRun
+    from azeros.training.encoders import Encoder
     from azeros.training.processes import Processes
     from azeros.training.rows import Row
+    from azeros.training.unreadable import Unreadable
 
 
 def run(params: Params, name: str, manifests: Path, targets: Path, output: Path) -> None:
@@ -28,7 +36,7 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         name: stage1 trains the semantic projector, stage2 the paralinguistic one beside the frozen semantic one.
         manifests: folder with one manifest folder a corpus.
         targets: folder under which the sets lie: itself a mode's folder, or one that holds the modes'.
-        output: gets projectors.safetensors, curve.csv and metrics.json.
+        output: gets projectors.safetensors, curve.csv, validation.csv and metrics.json.
 
     Raises:
         StageError: a set of targets or the stage to start from is not there.
@@ -45,12 +53,9 @@ def _run(
     params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
 ) -> None:
     from azeros import tracking
-    from azeros.foundation import build_model, encoder_paths
-    from azeros.model.checkpoint import save_projectors
+    from azeros.foundation import build_model
     from azeros.sift.profile import author_of
-    from azeros.training.encoded import encode_cuts
-    from azeros.training.encoders import Encoder, LiveEncoder, StoredEncoder
-    from azeros.training.loop import num_tokens, train, write_curve
+    from azeros.training.loop import num_tokens, train
     from azeros.training.rows import batches, read_rows, with_tagged
     from azeros.training.unreadable import Unreadable
 
@@ -61,13 +66,8 @@ def _run(
     author = None if params.train.foreign_targets else author_of(params)
     read = {set_name: read_rows(folder, params.filter, author) for set_name, folder in folders.items()}
     sets = {set_name: rows for set_name, (rows, _) in read.items()}
-    share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
-    mixed, weights = with_tagged(sets, stage.sets, share) if share else (sets, stage.sets)
-    cuts: dict[str, list[Cut]] = {}
-    for set_name, rows in sets.items():
-        cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
-    ids = {cut.id for of_corpus in cuts.values() for cut in of_corpus}
-    unreadable = Unreadable(int(stage.max_unreadable_share * len(ids)))
+    num_cuts = len({row.key for rows in sets.values() for row in rows})
+    unreadable = Unreadable(int(stage.max_unreadable_share * num_cuts))
     key = {
         "stage": stage,
         "seed": params.seed,
@@ -77,38 +77,115 @@ def _run(
     }
     work = work_dir(name, key)
     with ExitStack() as stack:
+        run_log = None
         if processes.is_first:
             run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
             draft = stack.enter_context(stage_output(output))
         model = build_model(params, paraling, start, stage.llm_dtype)
         if start:
             model.speech_encoder_projector.requires_grad_(False)
-        encoder: Encoder
-        if stage.encoder_outputs == "stored":
-            with processes.one_after_the_first():
-                encoder = StoredEncoder(
-                    encode_cuts(model, encoder_paths(params, paraling), cuts, manifests, unreadable)
-                )
-            mixed = {
-                set_name: [row for row in rows if row.key not in unreadable.ids]
-                for set_name, rows in mixed.items()
-            }
-        else:
-            encoder = LiveEncoder(model, params.seed if stage.spec_augment else None, unreadable)
+        with processes.one_after_the_first():
+            encoder = _encoder(params, stage, model, sets, manifests, unreadable)
+        share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
+        readable = {
+            set_name: [row for row in rows if row.key not in unreadable.ids]
+            for set_name, rows in sets.items()
+        }
+        mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
         stream = batches(
             mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoder)
         )
-        log = run_log.log if processes.is_first else lambda values, step: None
+        log = _log(params, stage, model, manifests, run_log) if run_log else lambda values, step: {}
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))
-        if processes.is_first:
-            save_projectors(model, draft / "projectors.safetensors")
-            write_curve(draft / "curve.csv", curve)
-            write_json(draft / "metrics.json", _metrics(read, num_unreadable, curve[-1]))
-            for artifact in ("projectors.safetensors", "curve.csv", "metrics.json"):
-                run_log.log_artifact(draft / artifact)
+        if run_log:
+            _write(draft, model, curve, _metrics(read, num_unreadable, curve[-1]), run_log)
     if processes.is_first:
         shutil.rmtree(work)
+
+
+def _encoder(
+    params: Params,
+    stage: TrainStage,
+    model: AZerosModel,
+    sets: dict[str, list[Row]],
+    manifests: Path,
+    unreadable: Unreadable,
+) -> Encoder:
+    from azeros.foundation import encoder_paths
+    from azeros.training.encoded import encode_cuts
+    from azeros.training.encoders import LiveEncoder, StoredEncoder
+
+    if stage.encoder_outputs == "live":
+        return LiveEncoder(model, params.seed if stage.spec_augment else None, unreadable)
+    cuts: dict[str, list[Cut]] = {}
+    for set_name, rows in sets.items():
+        cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
+    encoders = encoder_paths(params, "paraling" in model.encoders())
+    return StoredEncoder(encode_cuts(model, encoders, cuts, manifests, unreadable))
+
+
+def _log(
+    params: Params, stage: TrainStage, model: AZerosModel, manifests: Path, run_log: StageRun
+) -> Callable[[Mapping[str, float], int], dict[str, float]]:
+    """Logs each point of the curve, and adds what validation finds at it."""
+    settings = stage.validation
+    validation = _validation(params, stage, settings, model, manifests) if settings else None
+
+    def log(values: Mapping[str, float], step: int) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        if validation and settings and step % settings.every_steps == 0:
+            found = validation.run(step)
+            figures = found.figures
+            if found.answers:
+                run_log.log_table("answers", found.answers)
+        run_log.log({**values, **figures}, step)
+        return figures
+
+    return log
+
+
+def _validation(
+    params: Params, stage: TrainStage, settings: ValidationSettings, model: AZerosModel, manifests: Path
+) -> Validation:
+    """The first cuts of the validation split of each corpus that has one."""
+    from azeros.data.manifests import cuts_path, read_cuts
+    from azeros.evaluation.validation import Validation
+    from azeros.foundation import encoder_paths
+    from azeros.training.encoded import encode_cuts
+
+    corpora = sorted({params.sift.sets[name].corpus for name in stage.sets})
+    paths = {name: cuts_path(manifests / name, "validation") for name in corpora}
+    cuts = {
+        name: list(islice(read_cuts(path), settings.num_cuts))
+        for name, path in paths.items()
+        if path.is_file()
+    }
+    if not any(cuts.values()):
+        raise StageError(
+            f"none of {', '.join(corpora)} has a validation split in {manifests}: set train.*.validation: null"
+        )
+    encoded = encode_cuts(model, encoder_paths(params, "paraling" in model.encoders()), cuts, manifests)
+    held_out = [cut for of_corpus in cuts.values() for cut in of_corpus]
+    return Validation(model, held_out, encoded, params.sift.max_new_tokens, settings.num_answers)
+
+
+def _write(
+    draft: Path,
+    model: AZerosModel,
+    curve: list[dict[str, float]],
+    metrics: dict[str, object],
+    run_log: StageRun,
+) -> None:
+    from azeros.model.checkpoint import save_projectors
+    from azeros.training.loop import VALIDATION_FIELDS, write_curve
+
+    save_projectors(model, draft / "projectors.safetensors")
+    write_curve(draft / "curve.csv", curve)
+    write_curve(draft / "validation.csv", curve, VALIDATION_FIELDS)
+    write_json(draft / "metrics.json", metrics)
+    for artifact in ("projectors.safetensors", "curve.csv", "validation.csv", "metrics.json"):
+        run_log.log_artifact(draft / artifact)
 
 
 def _metrics(

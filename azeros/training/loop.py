@@ -36,6 +36,7 @@ from azeros.training.schedule import learning_rate
 _REMEDY = "lower train.*.schedule.base_lr, set train.*.max_gradient_norm, or look at the cuts; the last state is kept"
 # The tags of stage 2 around the one slot that stage 1 has.
 _TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
+VALIDATION_FIELDS = ("step", "gap_divergence", "gap_agreement")
 CURVE_FIELDS = (
     "step",
     "loss",
@@ -79,12 +80,13 @@ def num_tokens(row: Row, model: AZerosModel, encoder: Encoder) -> int:
 
 def train(
     model: AZerosModel, stream: Iterator[list[Row]], encoder: Encoder, stage: TrainStage, work: Path,
-    log: Callable[[Mapping[str, float], int], None], processes: Processes = ALONE,
+    log: Callable[[Mapping[str, float], int], Mapping[str, float] | None], processes: Processes = ALONE,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train the projectors that require gradients for `stage.num_steps` steps and return the learning curve.
 
     Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next.
     Each of `processes` calls this with the same arguments and takes its share of each batch; only the first logs and writes.
+    What `log` returns joins its point of the curve.
 
     Raises:
         StageError: the loss is not finite, or has grown too much; the batch's cut ids are named, and the last state stays in `work`.
@@ -122,7 +124,7 @@ def train(
             if logs:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
                 if processes.is_first:
-                    log({k: v for k, v in curve[-1].items() if k != "step"}, number)
+                    curve[-1] |= log({k: v for k, v in curve[-1].items() if k != "step"}, number) or {}
                 since, started = [], time.monotonic()
             if saves and processes.is_first:
                 _save(work, number, trainable, optimizer, average, curve)
@@ -294,9 +296,10 @@ def _resume(
     return int(state["step"]), list(state["curve"])
 
 
-def write_curve(path: Path, curve: list[dict[str, float]]) -> None:
-    """The learning curve as CSV, one row for each logged step: what DVC plots. Speed stays out: equal runs give equal files."""
+def write_curve(path: Path, curve: list[dict[str, float]], fields: Sequence[str] = CURVE_FIELDS) -> None:
+    """Points of the learning curve that have all `fields` as CSV: what DVC plots. Speed stays out: equal runs give equal files."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, CURVE_FIELDS, extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(file, fields, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in row.items()} for row in curve)
+        points = (point for point in curve if point.keys() >= set(fields))
+        writer.writerows({k: v if k == "step" else f"{v:.6g}" for k, v in point.items()} for point in points)

@@ -37,6 +37,30 @@ def test_a_stage_leaves_projectors_curve_and_metrics(inputs: Path, name: str, ro
         curve = list(csv.DictReader(stream))
     assert [int(point["step"]) for point in curve] == [20, 40]
     assert all(math.isfinite(float(point["loss"])) for point in curve)
+    with (folder / "validation.csv").open() as stream:
+        (validated,) = csv.DictReader(stream)
+    assert int(validated["step"]) == 40
+    assert float(validated["gap_divergence"]) > 0
+    assert 0 <= float(validated["gap_agreement"]) <= 1
+
+
+def test_what_is_answered_meanwhile_is_tracked(inputs: Path) -> None:
+    from azeros.tracking import connect
+
+    client = connect()
+    (experiment,) = client.search_experiments(filter_string="name = 'azeros'")
+    runs = client.search_runs([experiment.experiment_id], "attributes.run_name = 'train@stage2'")
+    table = json.loads(Path(client.download_artifacts(runs[-1].info.run_id, "answers.json")).read_text())
+    assert table["columns"] == ["step", "said", "read", "heard"]
+    assert [row[0] for row in table["data"]] == ["40", "40"]
+    assert "gap_agreement" in runs[-1].data.metrics
+
+
+def test_validation_needs_a_split_to_validate_on(inputs: Path) -> None:
+    Path("data/manifests/tiny/cuts_validation.jsonl.gz").unlink()
+    result = run(*STAGE1, "models/new")
+    assert result.exit_code == 1
+    assert "none of tiny has a validation split" in complaint(result.stderr)
 
 
 def test_stage2_leaves_what_stage1_learned(inputs: Path) -> None:
@@ -64,6 +88,7 @@ def test_live_encoding_trains_and_stores_nothing(inputs: Path) -> None:
             "train.stage1.encoder_outputs": "live",
             "train.stage1.spec_augment": True,
             "train.stage1.num_steps": 8,
+            "train.stage1.validation": None,
         },
     )
     result = run(*STAGE1, "models/live")

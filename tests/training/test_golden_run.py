@@ -26,6 +26,7 @@ PAPER: dict[str, Any] = {
     "max_gradient_norm": None,
     "max_loss_growth": None,
     "max_unreadable_share": 0.0,
+    "validation": None,
     "optimizer": "adam",
     "schedule": {"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
     "log_every_steps": 1,
