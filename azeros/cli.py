@@ -132,6 +132,22 @@ def train(
     stage.run(settings, train_stage, manifests, targets, output)
 
 
+@app.command(epilog="Example: azeros plan stage1 data/targets/sift_s models")
+def plan(
+    train_stage: Annotated[
+        Literal["stage1", "stage2"], typer.Argument(metavar="STAGE", help="stage1 or stage2.")
+    ],
+    targets: Annotated[Path, typer.Argument(metavar="TARGETS", help="Folder with the sets that sift made.")],
+    models: Models,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """Measure a few training steps, and say what the stage will take: time, memory, disk."""
+    settings = load_params(params)
+    from azeros.plan import plan_stage
+
+    typer.echo("\n".join(plan_stage(settings, train_stage, targets, models).lines()))
+
+
 @app.command(epilog="Example: azeros evaluate data/manifests models reports/evaluate")
 def evaluate(
     manifests: Manifests,

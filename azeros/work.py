@@ -55,10 +55,14 @@ def work_dir(stage: str, key: object) -> Path:
 
     The same key gives the same folder, so a killed stage goes on; another key starts anew.
     """
-    digest = hashlib.sha256(to_json(key).encode()).hexdigest()[:16]
-    folder = WORK_ROOT / stage / digest
+    folder = WORK_ROOT / stage / digest(key)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def digest(key: object) -> str:
+    """A short name for params and hashes of inputs."""
+    return hashlib.sha256(to_json(key).encode()).hexdigest()[:16]
 
 
 def hash_files(paths: Iterable[Path]) -> str:
@@ -68,13 +72,13 @@ def hash_files(paths: Iterable[Path]) -> str:
         StageError: one of the paths is not there.
     """
     files = sorted((file, file.relative_to(root.parent)) for root in set(paths) for file in _files(root))
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for file, name in files:
-        digest.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
+        content.update(f"{name.as_posix()}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
+                content.update(chunk)
+    return content.hexdigest()
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ TOOLS = {
     "lineage",
     "override",
     "panda-weights",
+    "plan",
     "release",
     "score",
     "tiny",
@@ -50,6 +51,8 @@ MAY_IMPORT = {
     "progress": set(),
     "params": {"errors"},
     "endpoint": {"errors", "params"},
+    "receipts": {"work"},
+    "plan": BASE | {"model", "foundation", "receipts", "stages", "training"},
     "overrides": {"errors", "params"},
     "work": {"errors"},
     "tracking": BASE,
@@ -64,12 +67,24 @@ MAY_IMPORT = {
     "evaluation": BASE | {"endpoint", "data", "model", "sift", "training"},
     "tiny": BASE | {"data", "model", "sift", "training", "evaluation"},
     "serving": BASE | {"data", "model"},
-    "stages": BASE | {"tracking", "data", "model", "sift", "training", "evaluation", "tiny", "foundation"},
+    "stages": BASE
+    | {"receipts", "tracking", "data", "model", "sift", "training", "evaluation", "tiny", "foundation"},
 }
 # Reading and featurising sound needs nothing else of ours: the model does it for whoever hands it recordings.
 SOUND = ("azeros.data.audio", "azeros.data.features")
 # A change in these does not change what a stage makes; dvc.yaml leaves them out.
-PLUMBING = {"__init__", "device", "endpoint", "errors", "overrides", "params", "progress", "tracking", "work"}
+PLUMBING = {
+    "__init__",
+    "device",
+    "endpoint",
+    "errors",
+    "overrides",
+    "params",
+    "progress",
+    "receipts",
+    "tracking",
+    "work",
+}
 HEAVY_IN_FLOWS = {"torch", "transformers", "lhotse", "mlflow"}
 
 Pipeline = dict[str, dict[str, object]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from azeros.errors import StageError
 from azeros.params import FirstStage, Params, TrainStage
 from azeros.params import Validation as ValidationSettings
+from azeros.receipts import compare
 from azeros.work import hash_files, stage_output, work_dir, write_json
 
 if TYPE_CHECKING:
@@ -49,25 +52,30 @@ def run(params: Params, name: str, manifests: Path, targets: Path, output: Path)
         _run(params, name, manifests, targets, output, processes)
 
 
-def _run(
-    params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
-) -> None:
-    from azeros import tracking
-    from azeros.foundation import build_model
+@dataclass(frozen=True)
+class Inputs:
+    """What a training stage reads."""
+
+    stage: TrainStage
+    start: Path | None
+    """Folder of the stage that it goes on from."""
+    sets: dict[str, list[Row]]
+    rejected: dict[str, dict[str, int]]
+    """Set -> reason -> rows that were left out."""
+    key: dict[str, object]
+    """What its result depends on."""
+
+
+def read_inputs(params: Params, name: str, targets: Path, models: Path) -> Inputs:
+    """The rows of stage `name` and where it starts; the arguments and errors are those of `run`."""
     from azeros.sift.profile import author_of
-    from azeros.training.loop import num_tokens, train
-    from azeros.training.rows import batches, read_rows, with_tagged
-    from azeros.training.unreadable import Unreadable
+    from azeros.training.rows import read_rows
 
     stage: TrainStage = getattr(params.train, name)
-    paraling = name == "stage2"
-    start = output.parent / stage.start_from if stage.start_from else None
+    start = models / stage.start_from if stage.start_from else None
     folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
     author = None if params.train.foreign_targets else author_of(params)
     read = {set_name: read_rows(folder, params.filter, author) for set_name, folder in folders.items()}
-    sets = {set_name: rows for set_name, (rows, _) in read.items()}
-    num_cuts = len({row.key for rows in sets.values() for row in rows})
-    unreadable = Unreadable(int(stage.max_unreadable_share * num_cuts))
     key = {
         "stage": stage,
         "seed": params.seed,
@@ -75,14 +83,33 @@ def _run(
         "filter": params.filter,
         "inputs": hash_files([*folders.values(), *([start] if start else [])]),
     }
-    work = work_dir(name, key)
+    sets = {set_name: rows for set_name, (rows, _) in read.items()}
+    return Inputs(stage, start, sets, {set_name: rejected for set_name, (_, rejected) in read.items()}, key)
+
+
+def _run(
+    params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
+) -> None:
+    from azeros import tracking
+    from azeros.foundation import build_model
+    from azeros.training.loop import num_tokens, train
+    from azeros.training.rows import batches, with_tagged
+    from azeros.training.unreadable import Unreadable
+
+    began_s = time.monotonic()
+    inputs = read_inputs(params, name, targets, output.parent)
+    stage, sets = inputs.stage, inputs.sets
+    num_cuts = len({row.key for rows in sets.values() for row in rows})
+    unreadable = Unreadable(int(stage.max_unreadable_share * num_cuts))
+    work = work_dir(name, inputs.key)
+    is_fresh = not any(work.iterdir())
     with ExitStack() as stack:
         run_log = None
         if processes.is_first:
             run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
             draft = stack.enter_context(stage_output(output))
-        model = build_model(params, paraling, start, stage.llm_dtype)
-        if start:
+        model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
+        if inputs.start:
             model.speech_encoder_projector.requires_grad_(False)
         with processes.one_after_the_first():
             encoder = _encoder(params, stage, model, sets, manifests, unreadable)
@@ -99,9 +126,11 @@ def _run(
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))
         if run_log:
-            _write(draft, model, curve, _metrics(read, num_unreadable, curve[-1]), run_log)
+            _write(draft, model, curve, _metrics(inputs, num_unreadable, curve[-1]), run_log)
     if processes.is_first:
         shutil.rmtree(work)
+        if is_fresh:
+            compare(f"train@{name}", inputs.key, time.monotonic() - began_s)
 
 
 def _encoder(
@@ -188,12 +217,10 @@ def _write(
         run_log.log_artifact(draft / artifact)
 
 
-def _metrics(
-    read: dict[str, tuple[list[Row], dict[str, int]]], num_unreadable: int, last: dict[str, float]
-) -> dict[str, object]:
+def _metrics(inputs: Inputs, num_unreadable: int, last: dict[str, float]) -> dict[str, object]:
     return {
-        "rows": {name: len(rows) for name, (rows, _) in read.items()},
-        "rejected": {name: rejects for name, (_, rejects) in read.items()},
+        "rows": {name: len(rows) for name, rows in inputs.sets.items()},
+        "rejected": inputs.rejected,
         "unreadable": num_unreadable,
         **{key: round(last[key], 6) for key in ("step", "loss", "accuracy")},
     }

@@ -106,7 +106,7 @@ def _encode_branch(
     start = len(list(store.glob("*.safetensors")))
     with track(f"{branch} encoder", total=len(missing)) as advance:
         for number, first in enumerate(range(0, len(missing), _SHARD_CUTS), start):
-            encoded = _encode_shard(
+            encoded = encode_shard(
                 encoder, [cuts[key] for key in missing[first : first + _SHARD_CUTS]], advance, unreadable
             )
             if not encoded:
@@ -118,7 +118,7 @@ def _encode_branch(
     return {key: outputs[key] for key in cuts if key not in unreadable.ids}
 
 
-def _encode_shard(
+def encode_shard(
     encoder: torch.nn.Module, cuts: Sequence[Cut], advance: Callable[[int], object], unreadable: Unreadable
 ) -> dict[str, Tensor]:
     """Cut id -> (T', D) float32. Only cuts of equal length share a batch, so that each is as if alone."""

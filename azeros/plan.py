@@ -1,0 +1,210 @@
+"""What training will take on this machine, from a few steps of it: said before anything is spent (`azeros plan`)."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from azeros.params import Params, TrainStage
+from azeros.receipts import predict, span
+from azeros.training.rows import Row
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+    from azeros.model.encoding import EncoderOutputs
+    from azeros.model.speech_llm import AZerosModel
+
+_NUM_STEPS = 8
+_SAMPLED_BATCHES = 32  # from which the measured ones are drawn
+_ENCODED_CUTS = 32
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training stage will take, in one process."""
+
+    stage: str
+    rows: int
+    hours: float
+    """Of distinct recordings."""
+    steps: int
+    heard_hours: float
+    """Of recordings, each counted as often as it comes."""
+    epochs: float
+    encode_s: float
+    """Once, before the first step, where encoder outputs are stored."""
+    step_s: float
+    memory_gb: float
+    """Of the GPU that the process uses, or of the process."""
+    stored_gb: float
+    """Encoder outputs in .work."""
+    checkpoint_gb: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.encode_s + self.steps * self.step_s
+
+    def lines(self) -> list[str]:
+        """For people."""
+        encoding = f"{span(self.encode_s)} of encoding, " if self.encode_s else ""
+        return [
+            f"{self.stage}: {span(self.seconds)}",
+            f"  data    {self.rows} rows of {self.hours:.2f} h; {self.heard_hours:.1f} h to hear in {self.epochs:.1f} epochs",
+            f"  time    {encoding}{self.steps} steps of {self.step_s * 1000:.0f} ms",
+            f"  memory  {self.memory_gb:.1f} GB",
+            f"  disk    {self.stored_gb:.2f} GB of encoder outputs, {self.checkpoint_gb:.3f} GB checkpoint",
+        ]
+
+
+def plan_stage(params: Params, name: str, targets: Path, models: Path) -> Plan:
+    """Measure a few steps of training stage `name` and reckon up the rest; the run says how right that was.
+
+    Args:
+        params: settings.
+        name: stage1 or stage2.
+        targets: folder with the sets that sift made.
+        models: folder with the stage to start from.
+
+    Raises:
+        StageError, ManifestError, ModelError, AudioError: what the stage itself would say of its inputs.
+    """
+    from azeros.foundation import build_model
+    from azeros.stages.train import read_inputs
+
+    inputs = read_inputs(params, name, targets, models)
+    stage = inputs.stage
+    model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
+    if inputs.start:
+        model.speech_encoder_projector.requires_grad_(False)
+    rows = [row for of_set in inputs.sets.values() for row in of_set]
+    cuts = list({row.key: row.cut for row in rows}.values())
+    audio_s = sum(cut.duration for cut in cuts)
+    steps = _measure_steps(model, stage, inputs.sets, params.seed)
+    is_stored = stage.encoder_outputs == "stored"
+    rate = _measure_encoding(model, _spread(cuts, _ENCODED_CUTS)) if is_stored else _Rate(0.0, 0.0)
+    num_heard = stage.num_steps * stage.batch_size
+    plan = Plan(
+        stage=name,
+        rows=len(rows),
+        hours=audio_s / 3600,
+        steps=stage.num_steps,
+        heard_hours=num_heard * _mean_duration_s(inputs.sets, stage) / 3600,
+        epochs=num_heard / len(rows),
+        encode_s=audio_s * rate.seconds,
+        step_s=steps.step_s - (steps.encode_s if is_stored else 0.0),
+        memory_gb=steps.memory_gb,
+        stored_gb=audio_s * rate.num_bytes / 1e9,
+        checkpoint_gb=steps.checkpoint_gb,
+    )
+    predict(f"train@{name}", inputs.key, plan.seconds)
+    return plan
+
+
+@dataclass
+class _Steps:
+    step_s: float
+    encode_s: float
+    """Of a step."""
+    memory_gb: float
+    checkpoint_gb: float
+
+
+@dataclass
+class _Timed:
+    """Encodes as training does where outputs are not stored, and notes how long that takes."""
+
+    encoder: Any
+    times_s: list[float] = field(default_factory=list)
+
+    def num_frames(self, cut: Cut) -> dict[str, int]:
+        """Branch -> encoder frames of a cut."""
+        frames: dict[str, int] = self.encoder.num_frames(cut)
+        return frames
+
+    def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Sequence[Any]]]:
+        """Each batch with its features, all read before the first is given."""
+        yield from list(self.encoder.load(stream))
+
+    def encode(self, loaded: Sequence[Any], draw: int) -> EncoderOutputs:
+        """The outputs of a batch."""
+        began_s = time.monotonic()
+        outputs: EncoderOutputs = self.encoder.encode(loaded, draw)
+        self.times_s.append(time.monotonic() - began_s)
+        return outputs
+
+
+def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, list[Row]], seed: int) -> _Steps:
+    from azeros.training.encoders import LiveEncoder
+    from azeros.training.loop import num_tokens, train
+    from azeros.training.rows import batches
+
+    encoder = _Timed(LiveEncoder(model, seed if stage.spec_augment else None))
+    sampled = {name: _spread(rows, _SAMPLED_BATCHES * stage.batch_size) for name, rows in sets.items()}
+    stream = batches(sampled, stage.sets, stage.batch_size, seed, lambda row: num_tokens(row, model, encoder))
+    few: dict[str, Any] = {
+        "num_steps": _NUM_STEPS,
+        "log_every_steps": 1,
+        "checkpoint_every_steps": _NUM_STEPS,
+    }
+    short = stage.model_copy(update=few | {"average": None, "validation": None, "max_loss_growth": None})
+    ends_s: list[float] = []
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        ends_s.append(time.monotonic())
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "plan" / "steps"
+        work.mkdir(parents=True)
+        curve = train(model, stream, encoder, short, work, log)
+        checkpoint_gb = (work / "checkpoint.pt").stat().st_size / 1e9
+    steps_s = [end - start for start, end in pairwise(ends_s)]
+    parts = len(encoder.times_s) // _NUM_STEPS
+    return _Steps(
+        statistics.mean(steps_s),
+        parts * statistics.mean(encoder.times_s[parts:]),
+        curve[-1]["peak_memory_gb"],
+        checkpoint_gb,
+    )
+
+
+@dataclass
+class _Rate:
+    """Of a second of audio, over all encoders."""
+
+    seconds: float
+    num_bytes: float
+
+
+def _measure_encoding(model: AZerosModel, cuts: Sequence[Cut]) -> _Rate:
+    from azeros.training.encoded import encode_shard
+    from azeros.training.unreadable import Unreadable
+
+    began_s = time.monotonic()
+    num_bytes = 0
+    for encoder in model.encoders().values():
+        outputs = encode_shard(encoder, cuts, lambda count: None, Unreadable())
+        num_bytes += sum(item.numel() * _FLOAT32_BYTES for item in outputs.values())
+    audio_s = sum(cut.duration for cut in cuts)
+    return _Rate((time.monotonic() - began_s) / audio_s, num_bytes / audio_s)
+
+
+def _spread(items: Sequence[Any], num: int) -> list[Any]:
+    """At most `num` of `items`, from all over them."""
+    return list(items[:: max(1, len(items) // num)][:num])
+
+
+def _mean_duration_s(sets: Mapping[str, list[Row]], stage: TrainStage) -> float:
+    """Of the rows as they are mixed, by hours times weight."""
+    hours = {name: sum(row.cut.duration for row in rows) for name, rows in sets.items()}
+    shares = {name: hours[name] * stage.sets[name] for name in sets}
+    means = {name: hours[name] / len(rows) for name, rows in sets.items()}
+    return sum(shares[name] * means[name] for name in sets) / sum(shares.values())

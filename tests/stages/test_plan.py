@@ -1,0 +1,50 @@
+"""The plan counts what the run then does, and the run says how right it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from azeros.params import load_params
+from azeros.plan import plan_stage
+from azeros.receipts import span
+from tests.small import FEW, run, write_params
+
+
+@pytest.mark.parametrize(("name", "rows"), [("stage1", 60), ("stage2", 120)])
+def test_what_is_counted_is_what_the_run_does(inputs: Path, name: str, rows: int) -> None:
+    targets = Path("data/targets/sift_s" if name == "stage1" else "data/targets")
+    params = load_params(write_params(Path("params.yaml"), FEW | {f"train.{name}.validation": None}))
+    plan = plan_stage(params, name, targets, Path("models"))
+    assert (plan.rows, plan.steps, plan.epochs) == (rows, 40, 40 * 4 / rows)
+    branches = 1 if name == "stage1" else 2
+    # What is stored already holds both branches, and the held-out utterances that were validated on.
+    stored = sum(path.stat().st_size for path in Path(".work/encoded").rglob("*.safetensors"))
+    assert plan.stored_gb * 1e9 == pytest.approx(stored * branches / 2, rel=0.4)
+    assert plan.step_s > 0
+    assert plan.encode_s > 0
+    assert 0.1 < plan.memory_gb < 20
+    assert 0 < plan.checkpoint_gb < 0.1
+    result = run("train", name, "data/manifests", str(targets), "models/new")
+    assert result.exit_code == 0, result.stderr
+    (receipt,) = [json.loads(path.read_text()) for path in Path(".work/plan").glob("*.json")]
+    assert receipt["stage"] == f"train@{name}"
+    assert receipt["predicted_s"] == pytest.approx(plan.seconds, abs=0.1)
+    assert receipt["took_s"] > 0
+
+
+def test_what_is_encoded_for_each_batch_is_not_stored(inputs: Path) -> None:
+    live = {"encoder_outputs": "live", "spec_augment": True, "micro_batch_size": 2}
+    update = {f"train.stage1.{key}": value for key, value in live.items()}
+    params = load_params(write_params(Path("params.yaml"), FEW | update))
+    plan = plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"))
+    assert plan.encode_s == plan.stored_gb == 0
+    assert "encoding" not in plan.lines()[2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(42.4, "42 s"), (200, "3 min"), (7500, "2 h 05"), (3600 * 100, "4 d 4 h")],
+)
+def test_spans_of_time(seconds: float, text: str) -> None:
+    assert span(seconds) == text
