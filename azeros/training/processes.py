@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -103,8 +105,10 @@ def launch(launcher: str | None) -> None:
     """
     if not launcher or os.environ.keys() >= _LAUNCHED:
         return
-    program, *options = shlex.split(launcher)
-    try:
-        os.execvp(program, [program, *options, "-m", "azeros", *sys.argv[1:]])
-    except FileNotFoundError as error:
-        raise StageError(f"train.launcher: there is no program {program}") from error
+    name, *options = shlex.split(launcher)
+    # First beside this Python: its environment need not be the active one.
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    program = shutil.which(name, path=folders)
+    if program is None:
+        raise StageError(f"train.launcher: there is no program {name}")
+    os.execv(program, [program, *options, "-m", "azeros", *sys.argv[1:]])
