@@ -66,3 +66,8 @@ class OverloadError(AzerosError):
 
 class StageError(AzerosError):
     """A stage cannot start or go on: wrong argument, full disk, missing optional package."""
+
+
+def one_line(error: Exception) -> str:
+    """The start of another library's message, for the line of ours."""
+    return " ".join(str(error).split())[:200]

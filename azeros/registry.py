@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azeros.errors import StageError
+from azeros.errors import StageError, one_line
 from azeros.tracking import connect, store_uri
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Registry:
             if not self._client.search_registered_models(f"name = '{name}'"):
                 self._client.create_registered_model(name)
         except (MlflowException, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise StageError(
                 f"MLflow's registry is out of reach ({reason}): check MLFLOW_TRACKING_URI ({store_uri()})"
             ) from error

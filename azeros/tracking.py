@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from azeros.errors import one_line
 from azeros.work import WORK_ROOT, git
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _keep_locally(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _warn(error: Exception) -> None:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)
     logger.warning(
         "MLflow is out of reach (%s); the stage goes on, its figures in %s; check MLFLOW_TRACKING_URI (%s)",
         f"{type(error).__name__}: {reason}",

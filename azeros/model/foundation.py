@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from azeros.errors import ModelError
+from azeros.errors import ModelError, one_line
 from azeros.model.checkpoint import (
     PROJECTORS,
     find_weights,
@@ -127,7 +127,7 @@ def _read_config(folder: Path) -> AzerosConfig:
         return AzerosConfig(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{folder}/config.json: llm_config is not understood ({_line(error)}): fetch it again"
+            f"{folder}/config.json: llm_config is not understood ({one_line(error)}): fetch it again"
         ) from error
 
 
@@ -193,7 +193,7 @@ def fetch(source: Source, revision: str | None = None, **hub: Any) -> Path:
         return Path(snapshot_download(str(source), revision=revision, **hub))
     except (OSError, ValueError) as error:  # every error of the hub's client is one of these
         raise ModelError(
-            f"{source}: no such folder, and not to be had from the hub ({_line(error)}): correct the path"
+            f"{source}: no such folder, and not to be had from the hub ({one_line(error)}): correct the path"
         ) from error
 
 
@@ -211,7 +211,7 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # a broken tokenizer raises whatever its parser does
         raise ModelError(
-            f"{folder}: no tokenizer loads from it ({_line(error)}): its files belong there"
+            f"{folder}: no tokenizer loads from it ({one_line(error)}): its files belong there"
         ) from error
     if AUDIO_TOKEN not in tokenizer.get_vocab():
         tokenizer.add_tokens([AddedToken(AUDIO_TOKEN, special=True, normalized=False)], special_tokens=True)
@@ -231,7 +231,7 @@ def load_llm(folder: Path, options: LLMOptions) -> Any:
         llm, loading = auto.from_pretrained(folder, **options.given(), **_REPORTING)
     except Exception as error:  # transformers raises many types
         raise ModelError(
-            f"{folder}: no language model loads from it ({_line(error)}): mend what it says, or fetch it again"
+            f"{folder}: no language model loads from it ({one_line(error)}): mend what it says, or fetch it again"
         ) from error
     _check_loading(loading, str(folder))
     return llm
@@ -291,7 +291,3 @@ def _check_loading(loading: dict[str, Any], where: str) -> None:
     found = [f"{len(keys)} {what}: {', '.join(keys[:3])}" for what, keys in names.items() if keys]
     if found:
         raise ModelError(f"{where}: weights do not fit ({'; '.join(found)}): use the files of one model")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

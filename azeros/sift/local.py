@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from azeros.device import default_device
-from azeros.errors import ModelError
+from azeros.errors import ModelError, one_line
 from azeros.sift.answers import Answer, Finished
-from azeros.sift.profile import LLMProfile, one_line
+from azeros.sift.profile import LLMProfile
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from azeros.errors import ModelError
+from azeros.errors import ModelError, one_line
 from azeros.params import Params, Pretrained
 from azeros.sift.prompts import END_OF_TURN, hash_template
 from azeros.work import hash_files
@@ -131,8 +131,3 @@ def _revision(llm: Pretrained, config: Any) -> str:
 
 def _changes(name: str, value: object) -> bool:
     return bool(value) and value not in _CHANGING[name]
-
-
-def one_line(error: Exception) -> str:
-    """The start of an error's message."""
-    return " ".join(str(error).split())[:200]

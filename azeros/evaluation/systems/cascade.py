@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from azeros.errors import ModelError
+from azeros.errors import ModelError, one_line
 from azeros.evaluation.systems.base import Modality, Reply, Request, System, answer_apart
 from azeros.evaluation.systems.local import local_identity
 
@@ -45,8 +45,9 @@ class Cascade:
                 dtype=getattr(torch, settings.dtype),
             )
         except Exception as error:  # transformers raises many types
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{settings.recognizer.path}: no speech recogniser loads: {reason}") from error
+            raise ModelError(
+                f"{settings.recognizer.path}: no speech recogniser loads: {one_line(error)}"
+            ) from error
 
     @property
     def identity(self) -> dict[str, Any]:

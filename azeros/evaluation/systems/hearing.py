@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from azeros.errors import ModelError
+from azeros.errors import ModelError, one_line
 from azeros.evaluation.systems.base import Modality, Reply, Request, answer_apart
 from azeros.evaluation.systems.local import local_identity, place
 
@@ -38,8 +38,9 @@ class HearingModel:
             self._processor: Any = AutoProcessor.from_pretrained(self._folder)
             model = auto.from_pretrained(self._folder, dtype=getattr(torch, settings.dtype))
         except Exception as error:  # transformers raises many types
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{settings.model.path}: transformers does not load it: {reason}") from error
+            raise ModelError(
+                f"{settings.model.path}: transformers does not load it: {one_line(error)}"
+            ) from error
         if not getattr(self._processor, "chat_template", None):
             raise ModelError(
                 f"{settings.model.path}: its processor has no chat template; serve it, and name it as an endpoint"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from azeros.errors import BenchmarkError
+from azeros.errors import BenchmarkError, one_line
 from azeros.evaluation.samples import Part, Sample, SampleSet
 from azeros.evaluation.systems.base import Recording, Request
 
@@ -92,7 +92,7 @@ def _read_shard(path: Path) -> Iterator[Sample]:
                 )
                 yield Sample(Request(recording, "", row["prompt"]), partial(result_row, row))
     except (pyarrow.ArrowException, OSError) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(error)
         raise BenchmarkError(f"{path}: not a readable parquet file ({detail}); fetch it again") from error
 
 
