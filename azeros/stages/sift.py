@@ -44,10 +44,6 @@ def run(params: Params, targets: str, manifests: Path, output: Path, shard: Shar
         ManifestError: the manifest is missing or damaged, or none of its rows can be used.
         ModelError: the language model does not load.
     """
-    from azeros.sift.answers import make_backend
-    from azeros.sift.profile import read_profile
-    from azeros.sift.targets import TargetMaker
-
     if targets not in params.sift.sets:
         raise StageError(
             f"params.yaml: no '{targets}' in sift.sets; there are: {', '.join(params.sift.sets)}"
@@ -66,10 +62,8 @@ def run(params: Params, targets: str, manifests: Path, output: Path, shard: Shar
         _run_shard(params, targets, manifest, shard)
         return
     with stage_run(f"sift@{targets}", settings) as tracked, stage_output(output) as draft:
-        profile = read_profile(params.foundation.llm)
-        num_rows = _look_ahead(manifest, wanted, params, profile)
+        maker, num_rows = _make_maker(params, wanted, manifest, WHOLE)
         digest = hash_files([manifest])
-        maker = TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift))
         work = _work_dir(maker, digest)
         with track(f"sift {targets}", num_rows) as advance:
             accounts, shown = _write(maker, manifest, work, draft, advance, num_rows // _NUM_PREVIEWED)
@@ -88,27 +82,29 @@ def run(params: Params, targets: str, manifests: Path, output: Path, shard: Shar
 
 
 def _run_shard(params: Params, targets: str, manifest: Path, shard: Shard) -> None:
-    from azeros.sift.answers import make_backend
-    from azeros.sift.profile import read_profile
-    from azeros.sift.targets import TargetMaker
-
-    wanted = params.sift.sets[targets]
-    profile = read_profile(params.foundation.llm)
-    num_rows = _look_ahead(manifest, wanted, params, profile, shard)
-    maker = TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift))
+    maker, num_rows = _make_maker(params, params.sift.sets[targets], manifest, shard)
     work = _work_dir(maker, hash_files([manifest]))
     with track(f"sift {targets} {shard}", num_rows) as advance:
         maker.make_shard(read_cuts(manifest), work, advance, shard)
     logger.info("%d rows of shard %s are answered; `dvc repro sift@%s` gathers", num_rows, shard, targets)
 
 
+def _make_maker(params: Params, wanted: SiftSet, manifest: Path, shard: Shard) -> tuple[TargetMaker, int]:
+    """What makes the targets, and the number of rows that it is to ask about."""
+    from azeros.sift.answers import make_backend
+    from azeros.sift.profile import read_profile
+    from azeros.sift.targets import TargetMaker
+
+    profile = read_profile(params.foundation.llm)
+    num_rows = _look_ahead(manifest, wanted, params, profile, shard)
+    return TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift)), num_rows
+
+
 def _work_dir(maker: TargetMaker, digest: str) -> Path:
     return work_dir("sift", {"manifest": digest, "maker": maker.key})
 
 
-def _look_ahead(
-    manifest: Path, wanted: SiftSet, params: Params, profile: LLMProfile, shard: Shard = WHOLE
-) -> int:
+def _look_ahead(manifest: Path, wanted: SiftSet, params: Params, profile: LLMProfile, shard: Shard) -> int:
     """The number of rows to ask about; whatever is wrong with the manifest is said before anything is generated."""
     outcomes = Accounts()
     num_rows = num_asked = 0
