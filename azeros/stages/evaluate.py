@@ -11,6 +11,8 @@ from azeros.work import stage_output
 
 logger = logging.getLogger(__name__)
 
+_ARTIFACTS = ("report.md", "metrics.json", "abilities.svg", "gap.csv", "gap.svg", "answers.jsonl")
+
 
 def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     """Write metrics.json, report.md, plots and every answer to `output`.
@@ -32,17 +34,10 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
     from azeros.evaluation.gap import Slice, figures, measure, slices
     from azeros.evaluation.report import summary, write_report
     from azeros.foundation import build_model, encoder_paths
-    from azeros.model.checkpoint import read_weights
     from azeros.training.encoded import encode_cuts
 
     settings = params.evaluate
-    for stage in ("stage1", "stage2"):
-        weights = models / stage / "projectors.safetensors"
-        if not weights.is_file():
-            raise StageError(f"{weights}: no projectors there: run dvc repro train@{stage}")
-        held = {name.partition("_")[0] for name in read_weights(weights)}
-        if stage == "stage2" and "paraling" not in held:
-            raise StageError(f"{weights}: no paralinguistic projector in it: run dvc repro train@stage2")
+    _check_projectors(models)
     cuts = {corpus: list(read_cuts(cuts_path(manifests / corpus, "test"))) for corpus in settings.corpora}
     asks = [ask for of_corpus in cuts.values() for cut in of_corpus for ask in asks_of(cut, settings)]
     durations_s = {cut.id: cut.duration for of_corpus in cuts.values() for cut in of_corpus}
@@ -79,8 +74,20 @@ def run(params: Params, manifests: Path, models: Path, output: Path) -> None:
                 for kind, figure in found.items()
             }
         )
-        for artifact in ("report.md", "metrics.json", "abilities.svg", "gap.csv", "gap.svg", "answers.jsonl"):
+        for artifact in _ARTIFACTS:
             run_log.log_artifact(draft / artifact)
     for line in summary(results):
         logger.info(line)
     logger.info("%s/report.md has intervals, a plot and what they said", output)
+
+
+def _check_projectors(models: Path) -> None:
+    from azeros.model.checkpoint import read_weights
+
+    for stage in ("stage1", "stage2"):
+        weights = models / stage / "projectors.safetensors"
+        if not weights.is_file():
+            raise StageError(f"{weights}: no projectors there: run dvc repro train@{stage}")
+        held = {name.partition("_")[0] for name in read_weights(weights)}
+        if stage == "stage2" and "paraling" not in held:
+            raise StageError(f"{weights}: no paralinguistic projector in it: run dvc repro train@stage2")

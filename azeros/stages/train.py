@@ -156,20 +156,22 @@ def _encoder(
 
 def _log(
     params: Params, stage: TrainStage, model: AZerosModel, manifests: Path, run_log: StageRun
-) -> Callable[[Mapping[str, float], int], dict[str, float]]:
+) -> Callable[[Mapping[str, float], int], dict[str, float] | None]:
     """Logs each point of the curve, and adds what validation finds at it."""
     settings = stage.validation
-    validation = _validation(params, stage, settings, model, manifests) if settings else None
+    if settings is None:
+        return run_log.log
+    validation = _validation(params, stage, settings, model, manifests)
 
-    def log(values: Mapping[str, float], step: int) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        if validation and settings and step % settings.every_steps == 0:
-            found = validation.run(step)
-            figures = found.figures
-            if found.answers:
-                run_log.log_table("answers", found.answers)
-        run_log.log({**values, **figures}, step)
-        return figures
+    def log(values: Mapping[str, float], step: int) -> dict[str, float] | None:
+        if step % settings.every_steps:
+            run_log.log(values, step)
+            return None
+        found = validation.run(step)
+        run_log.log({**values, **found.figures}, step)
+        if found.answers:
+            run_log.log_table("answers", found.answers)
+        return found.figures
 
     return log
 
