@@ -277,7 +277,7 @@ class TrainStage(Section):
     batch_size: Count  # utterances of a step, over all processes
     micro_batch_size: Count | None  # utterances that a process takes at a time
     llm_dtype: Dtype  # of the frozen language model; encoders and projectors are float32
-    activation_checkpointing: bool  # of the language model: less memory, a third more time
+    activation_checkpointing: bool  # of the language model: less memory, one more forward pass a step
     optimizer: Literal["adam", "muon"]
     max_gradient_norm: Annotated[float, Field(gt=0)] | None
     max_loss_growth: (
