@@ -17,6 +17,7 @@ from azeros.evaluation import commands as evaluation
 from azeros.overrides import override, read_overrides
 from azeros.params import Params, load_params
 from azeros.sift import commands as sift
+from azeros.stage_command import StageAndTools
 from azeros.work import die_with_parent, is_disk_full
 
 _INTERRUPTED = 130  # what shells report after Ctrl-C
@@ -96,7 +97,7 @@ def prepare(
     stage.run(settings, corpus, output)
 
 
-@sift.app.command(sift.StageAndTools.STAGE, hidden=True)
+@sift.app.command(StageAndTools.STAGE, hidden=True)
 def sift_stage(
     targets: Annotated[str, typer.Argument(metavar="SET", help="A name in params.yaml, sift.sets.")],
     manifests: Manifests,
@@ -173,6 +174,15 @@ def package(
     from azeros.stages import package as stage
 
     stage.run(settings, model, output)
+
+
+@evaluation.app.command(StageAndTools.STAGE, hidden=True)
+def benchmark_stage(output: Output, params: ParamsPath = Path("params.yaml")) -> None:
+    """Run the stage."""
+    settings = _start_stage(params)
+    from azeros.stages import benchmark as stage
+
+    stage.run(settings, output)
 
 
 @app.command(epilog="Example: azeros doctor")
@@ -264,6 +274,22 @@ def export(
 
     for name, difference in export_onnx(AZerosModel.from_pretrained(model), output).items():
         typer.echo(f"{output / name}.onnx: largest difference from torch {difference:.1e}")
+
+
+@tiny.command(epilog="Example: azeros tiny benchmarks data/benchmarks")
+def benchmarks(
+    output: Output,
+    rows: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of each set.")] = 12,
+    seed: Annotated[int, typer.Option(metavar="SEED", help="Another seed, other sentences and voices.")] = 1,
+) -> None:
+    """Speak small stand-ins for VoiceBench and AIR-Bench, in their own layouts (seconds)."""
+    from azeros.tiny.benchmarks import write_benchmarks
+    from azeros.tiny.world import World
+    from azeros.work import stage_output
+
+    with stage_output(output) as draft:
+        write_benchmarks(draft, World(), rows, seed)
+    typer.echo(f"{output}/voicebench\n{output}/airbench")
 
 
 @tiny.command(epilog="Example: azeros tiny build")

@@ -64,7 +64,8 @@ def _checks(settings: Params) -> list[_Check]:
     foundation = settings.foundation
     models = [foundation.llm, foundation.speech_encoder, foundation.paraling_encoder]
     from_hub = [model for model in models if model and not Path(model.path).is_dir()]
-    speaks = any(corpus.recipe == "tiny" for corpus in settings.corpora.values())
+    spoken = [*settings.corpora.values(), *dict(settings.benchmark.data).values()]
+    speaks = any(data.recipe == "tiny" for data in spoken)
     return [
         _Check("Python", _python, "everything", True),
         _Check("packages", partial(_packages, "train"), "the stages: dvc repro", True),
@@ -72,6 +73,7 @@ def _checks(settings: Params) -> list[_Check]:
         _Check("commands", _commands, "the stages: dvc.yaml names both", True),
         _Check("disk", _disk, "data, models and their cache", True),
         _Check("espeak-ng", _espeak, "the speech of the tiny world", speaks),
+        _Check("data", partial(_data, settings), "prepare and benchmark: their paths in params.yaml", True),
         _Check("hub", partial(_hub, from_hub), "models by hub id", bool(from_hub)),
         _Check("GPU", _gpu, "language models of billions of parameters; the tiny world needs none"),
         _Check("FFmpeg", _ffmpeg, "m4a, mp4, aac, wma and webm; other recordings are read without"),
@@ -128,6 +130,16 @@ def _disk() -> str:
     if free_gb < _WORK_GB:
         raise _Absent(f"{free_gb:.1f} GB free here, the tiny world wants {_WORK_GB:.0f}: free some")
     return f"{free_gb:.0f} GB free; the tiny world wants {_WORK_GB:.0f}"
+
+
+def _data(settings: Params) -> str:
+    """A path that is wrong is worth knowing before the weeks that lie between its stage and the first."""
+    paths = {f"corpora.{name}": corpus.path for name, corpus in settings.corpora.items()}
+    paths |= {f"benchmark.data.{name}": data.path for name, data in settings.benchmark.data}
+    lacking = [f"{name}: {path}" for name, path in paths.items() if not path.exists()]
+    if lacking:
+        raise _Absent(f"nothing at {', '.join(lacking)}: correct params.yaml, or fetch the data")
+    return f"{len(settings.corpora)} corpora and the benchmarks are where params.yaml says"
 
 
 def _espeak() -> str:

@@ -430,10 +430,59 @@ System = Annotated[
 ]
 
 
-class Benchmark(Section):
-    """Who can be put to VoiceBench and AIR-Bench, by name."""
+class TinyBenchmark(Section):
+    """A stand-in that the tiny world speaks."""
 
+    recipe: Literal["tiny"]
+    path: Path  # the world file
+    num_rows: Count  # of each set; of AIR-Bench of each task
+
+    @property
+    def partial(self) -> bool:
+        """It is never all of the set."""
+        return True
+
+
+class BenchmarkCopy(Section):
+    """A local copy as the authors publish it."""
+
+    recipe: Literal["folder"]
+    path: Path
+    partial: bool  # whether a part of the rows will do
+
+
+BenchmarkData = Annotated[TinyBenchmark | BenchmarkCopy, Field(discriminator="recipe")]
+
+
+class BenchmarkSet(Section):
+    """Both benchmarks' data."""
+
+    voicebench: BenchmarkData
+    airbench: BenchmarkData
+
+
+class BenchmarkSubsets(Section):
+    """Sets by their official names; none: the benchmark is left out."""
+
+    voicebench: list[Word]
+    airbench: list[Word]
+
+
+class Benchmark(Section):
+    """VoiceBench and AIR-Bench: what is asked, and of whom."""
+
+    data: BenchmarkSet
+    sets: BenchmarkSubsets
+    asked: Annotated[list[Name], Field(min_length=1)]  # of systems, by the stage
+    judged: bool  # by evaluate.judge
+    panda_weights: Path | None
     systems: dict[Name, System]
+
+    @model_validator(mode="after")
+    def _asked_exist(self) -> Self:
+        for name in self.asked:
+            _known(name, self.systems, "asked", "benchmark.systems")
+        return self
 
     @model_validator(mode="after")
     def _readers_read(self) -> Self:

@@ -34,7 +34,8 @@ _PATIENCE_S = 120
 def write_params(path: Path, update: Mapping[str, object]) -> Path:
     """Write the repository's params.yaml to `path`, its paths made absolute, the values at dotted keys changed."""
     document = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for section in (*document["foundation"].values(), *document["corpora"].values()):
+    benchmarks = document["benchmark"]["data"].values()
+    for section in (*document["foundation"].values(), *document["corpora"].values(), *benchmarks):
         section["path"] = str(ROOT / section["path"])
     for key, value in update.items():
         *sections, name = key.split(".")

@@ -65,19 +65,23 @@ def test_what_is_missing_is_named_with_what_needs_it(folder: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///dev/null/nowhere")
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     speech._load.cache_clear()
-    write_params(folder / "params.yaml", {"foundation.llm.path": "nobody/no-such-model"})
+    gone = {"recipe": "folder", "path": "gone/airbench", "partial": False}
+    lacking = {"foundation.llm.path": "nobody/no-such-model", "benchmark.data.airbench": gone}
+    write_params(folder / "params.yaml", lacking)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         result = small.run("doctor")
-    assert (result.exit_code, complaint(result.stderr)) == (1, "azeros: 3 missing; see above")
+    assert (result.exit_code, complaint(result.stderr)) == (1, "azeros: 4 missing; see above")
     lines = result.stdout.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("missing")] == [
         "commands",
         "espeak-ng",
+        "data",
         "hub",
     ]
     for name, words in {
         "commands": "azeros, dvc not on PATH: source .venv/bin/activate",
         "espeak-ng": "the speech of the tiny world",
+        "data": "nothing at benchmark.data.airbench: gone/airbench",
         "DVC remote": "dvc remote add",
         "MLflow": "azeros release",
         "Prefect": "prefect server start",

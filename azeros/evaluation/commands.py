@@ -8,10 +8,18 @@ from typing import Annotated
 
 import typer
 
+from azeros.evaluation.judging.ledger import LEDGER
 from azeros.evaluation.responses import Benchmark as Name
+from azeros.stage_command import StageAndTools
 
 scoring = typer.Typer()  # commands of azeros itself
-app = typer.Typer(no_args_is_help=True, help="Put a system to VoiceBench or AIR-Bench.")
+app = typer.Typer(
+    cls=StageAndTools,
+    no_args_is_help=True,
+    subcommand_metavar="OUTPUT | TOOL ...",
+    context_settings={"ignore_unknown_options": True},  # they may be the stage's
+    epilog="Example: azeros benchmark reports/benchmark",
+)
 
 Benchmark = Annotated[Name, typer.Argument(metavar="BENCHMARK", help="voicebench or airbench.")]
 Subset = Annotated[
@@ -21,6 +29,16 @@ Subset = Annotated[
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="The data set's folder as it is published.")]
 ParamsPath = Annotated[Path, typer.Option("--params", metavar="PATH", help="The settings file.")]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a part of the set for all of it.")]
+
+
+@app.callback()
+def main() -> None:
+    """Put systems to VoiceBench and AIR-Bench, beside the published rows.
+
+    Everything is set in params.yaml, benchmark; OUTPUT is the folder to make,
+    which appears when complete. Killed, the same command goes on where it
+    stopped. Or run a TOOL on a set of your choice.
+    """
 
 
 @app.command(epilog="Example: azeros benchmark check voicebench bbh data/voicebench")
@@ -95,7 +113,7 @@ def judge(
     ],
     ledger: Annotated[
         Path, typer.Option(metavar="FILE", help="Judgements by what was asked; made if missing.")
-    ] = Path("data/judgements.jsonl"),
+    ] = LEDGER,
     exchanged: Annotated[
         bool, typer.Option("--exchanged", help="For Chat: the second pass, with the answers exchanged.")
     ] = False,

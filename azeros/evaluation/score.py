@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from azeros.evaluation.airbench import chat, foundation
 from azeros.evaluation.airbench.data import NUM_FOUNDATION
 from azeros.evaluation.responses import Benchmark, Response, count_repeated, read_responses
 from azeros.evaluation.summary import PartRatios, Scored, summarise
-from azeros.evaluation.tally import Item
+from azeros.evaluation.tally import Item, failed
 from azeros.evaluation.voicebench import bbh, harm, ifeval, mcq, open_ended, qa
 from azeros.evaluation.voicebench.data import SPLITS
 from azeros.evaluation.voicebench.panda import Panda
@@ -31,6 +32,11 @@ _EVALUATORS = {
     "openbookqa": "mcq",
     "mmsu": "mcq",
 }
+_READS_NULL = (
+    "open",
+    "chat",
+    "foundation",
+)  # scored by the judgement, or by a script that takes whatever stands there
 # The sets of either benchmark: the evaluator and the number of rows. The evaluators of VoiceBench follow by their own
 # names, for other data in its layout.
 SUBSETS: dict[Benchmark, dict[str, tuple[str, int | None]]] = {
@@ -69,7 +75,7 @@ def score_file(
     second = read_responses(exchanged) if exchanged else []
     if exchanged and evaluator != "chat":
         raise BenchmarkError(f"{exchanged}: only airbench chat has a pass with the answers exchanged")
-    scored = _score(evaluator, rows, second, panda_weights)
+    scored = _score_all(evaluator, rows, second, panda_weights)
     if items:
         _write_items(items, scored.items[: len(rows)])
     return {
@@ -79,7 +85,29 @@ def score_file(
         "seed": SEED,
         **summarise(scored, [*rows, *second], SEED),
         "num_rows_of_set": num_rows,
+        "unanswered": sum(_is_unanswered(row) for row in [*rows, *second]),
         "repeated": count_repeated(rows) + count_repeated(second),
+    }
+
+
+def needs_judge(subset: str) -> bool:
+    """Whether the official figure of a set, or a part of it, is a judge's."""
+    return any(sets.get(subset, ("",))[0] in ("open", "qa", "chat") for sets in SUBSETS.values())
+
+
+def unjudged(benchmark: Benchmark, path: Path, subset: str) -> dict[str, Any]:
+    """The figures of responses that no judge has seen: none, and why."""
+    rows = read_responses(path)
+    why = "no judge was asked: azeros judge, or benchmark.judged in params.yaml"
+    return {
+        "benchmark": benchmark,
+        "subset": subset,
+        "file": path.as_posix(),
+        **dict.fromkeys(("official", "interval", "strict", "strict_interval", "expected")),
+        "official_absent": why,
+        "n": len(rows),
+        "num_rows_of_set": _find(benchmark, subset)[1],
+        "unanswered": sum(map(_is_unanswered, rows)),
     }
 
 
@@ -96,6 +124,30 @@ def _write_items(path: Path, items: Sequence[Item]) -> None:
             file.writelines(json.dumps(item.fields, ensure_ascii=False) + "\n" for item in items)
     except OSError as error:
         raise BenchmarkError(f"{path}: {error.strerror}; give another path to --items") from error
+
+
+def _is_unanswered(row: Response) -> bool:
+    """The system failed on it: the response is null, and `error` may say why."""
+    return row.fields.get("response", "") is None
+
+
+def _score_all(
+    evaluator: str, rows: Sequence[Response], exchanged: Sequence[Response], panda_weights: Path | None
+) -> Scored:
+    """As officially, but for rows without a response, on which most official scripts raise: strictly they count as wrong."""
+    if evaluator in _READS_NULL or not any(map(_is_unanswered, rows)):
+        return _score(evaluator, rows, exchanged, panda_weights)
+    silenced = [
+        replace(row, fields={**row.fields, "response": ""}) if _is_unanswered(row) else row for row in rows
+    ]
+    scored = _score(evaluator, silenced, exchanged, panda_weights)
+    items = [
+        failed("AttributeError", tuple((0.0, weight) for _, weight in item.strict))
+        if _is_unanswered(row)
+        else item
+        for row, item in zip(rows, scored.items, strict=True)
+    ]
+    return replace(scored, items=items)
 
 
 def _score(

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
-from typer.core import TyperGroup
 
 from azeros.params import Mode, load_params
-
-
-class StageAndTools(TyperGroup):
-    """`azeros STAGE TOOL ...` runs a tool; any other word after the stage's is the first of its own arguments."""
-
-    STAGE = "stage"
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The tool that `args` begin with, or the stage."""
-        return super().resolve_command(ctx, args if args[0] in self.commands else [self.STAGE, *args])
-
+from azeros.stage_command import StageAndTools
 
 app = typer.Typer(
     cls=StageAndTools,

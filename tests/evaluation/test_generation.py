@@ -38,7 +38,10 @@ def command(server: OpenAIServer, output: str = "out", **update: Any) -> list[st
         "modality": "audio", "system_message": "Help.", "temperature": 0.0, "max_new_tokens": 64,
         "choice_suffix": None, "max_concurrency": 2, "max_tries": 2, "timeout_s": 10.0,
     }  # fmt: skip
-    params = write_params(Path("params.yaml"), {"benchmark.systems": {"served": settings | update}})
+    params = write_params(
+        Path("params.yaml"),
+        {"benchmark.systems": {"served": settings | update}, "benchmark.asked": ["served"]},
+    )
     paths = ["data", output, "--partial", "--params", str(params)]
     return ["benchmark", "run", "served", "voicebench", "openbookqa", *paths]
 

@@ -213,12 +213,35 @@ def test_a_part_without_answers_is_named_and_the_others_have_their_figures(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("subset", "row", "good"),
+    [
+        ("advbench", {"prompt": "p"}, "Sorry."),
+        ("openbookqa", {"reference": "B"}, "The answer is B."),
+        ("bbh", {"id": "bbh_navigate_1", "reference": "Yes"}, "Yes"),
+        (
+            "ifeval",
+            {"prompt": "p", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]},
+            "a",
+        ),
+    ],
+)
+def test_a_system_that_failed_on_a_row_is_strictly_wrong_there(
+    tmp_path: Path, subset: str, row: dict[str, Any], good: str
+) -> None:
+    rows = [{**row, "response": good}, {**row, "prompt": "q", "response": None, "error": "too long"}]
+    figures = score("voicebench", subset, write_rows(tmp_path / "a.jsonl", rows))
+    assert (figures["unanswered"], figures["strict"], figures["official"]) == (1, 50.0, None)
+    assert "raises AttributeError on" in figures["official_absent"]
+    assert "line 2, and on 1 rows in all" in figures["official_absent"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "content", "problem"),
     [
         ("voicebench mmlu", "{}", "voicebench has no set 'mmlu'; it has alpacaeval, "),
         ("airbench music", "{}", "airbench has no set 'music'; it has foundation, chat"),
         ("voicebench advbench", '{"prompt": "p"}', "line 1: no field 'response'; it has prompt"),
-        ("voicebench advbench", '{"response": null}', "line 1: field 'response' is null, not a string"),
+        ("voicebench advbench", '{"response": 3}', "line 1: field 'response' is 3, not a string"),
         ("voicebench advbench", '{"response": "a"}\n{"respon', "line 2: not a JSON object"),
         ("voicebench commoneval", '{"response": "a"}', "line 1: no field 'score'"),
         ("voicebench ifeval", '{"prompt": "p", "response": "a"}', "line 1: no field 'instruction_id_list'"),

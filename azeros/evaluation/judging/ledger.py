@@ -14,6 +14,7 @@ from typing import Any
 
 from azeros.errors import BenchmarkError
 
+LEDGER = Path("data/judgements.jsonl")
 _log = logging.getLogger(__name__)
 
 

@@ -16,8 +16,8 @@ _HEADS = {"sdqa": "SD-QA", "bbh": "BBH", "ifeval": "IFEval", "obqa": "OBQA", "mm
 _ABSENT = "absent"
 _INTRO = (
     "Official figures; below them the 95 % bootstrap interval, and the strict figure where it differs (a response that"
-    " cannot be parsed is a wrong answer). The best of a column is bold. An absent figure was not measured or not"
-    " published; it is no zero, and there is no total without it."
+    " cannot be parsed is a wrong answer). The best of a column is bold, systems aside that were not asked the whole"
+    " data. An absent figure was not measured or not published; it is no zero, and there is no total without it."
 )
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 85rem; padding: 0 1rem; color: #1c1c1c; }
@@ -70,12 +70,20 @@ def write_pages(ours: Sequence[Row], folder: Path) -> list[Path]:
 def _table(title: str, columns: list[str], rows: list[Row]) -> _Table:
     given = {
         column: [
-            cell.official for row in rows if (cell := row.cells.get(column)) and cell.official is not None
+            cell.official
+            for row in rows
+            if not _is_part(row) and (cell := row.cells.get(column)) and cell.official is not None
         ]
         for column in columns
     }
     best = {column: round(max(values), 2) for column, values in given.items() if values}
-    shown = [(row, [_show(row.cells.get(column), best.get(column)) for column in columns]) for row in rows]
+    shown = [
+        (
+            row,
+            [_show(row.cells.get(column), None if _is_part(row) else best.get(column)) for column in columns],
+        )
+        for row in rows
+    ]
     ours = [row for row in rows if row.source == OURS]
     reasons = [
         f"{row.system}, {_head(column)}: {cell.absent}"
@@ -120,8 +128,15 @@ def _head(column: str) -> str:
     return _HEADS.get(column, column.capitalize())
 
 
+def _is_part(row: Row) -> bool:
+    """Its figures are of a part of the rows, or of other ones: they stand in no contest."""
+    return row.terms.is_complete is False
+
+
 def _source(row: Row) -> str:
-    return OURS if row.source == OURS else f"published, {row.source}"
+    if row.source == OURS:
+        return f"{OURS}, not the whole data" if _is_part(row) else OURS
+    return f"published, {row.source}"
 
 
 def _markdown(tables: Sequence[_Table]) -> str:
