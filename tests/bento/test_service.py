@@ -53,15 +53,16 @@ class Server:
             time.sleep(0.05)
 
 
-def serve(model: Path, log: Path) -> Server:
-    """Start `bentoml serve` and wait until it is ready."""
+def serve(log: Path, *target: str, folder: Path = ROOT, **environment: str) -> Server:
+    """Start `bentoml serve` in `folder` and wait until it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"AZEROS_MODEL": str(model), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "bentoml", "serve", *target, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=stream, stderr=stream
+        )
     server = Server(f"http://127.0.0.1:{port}", process)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
@@ -91,7 +92,7 @@ def model_folder(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def server(model_folder: Path) -> Iterator[Server]:
-    running = serve(model_folder, model_folder.parent / "log")
+    running = serve(model_folder.parent / "log", AZEROS_MODEL=str(model_folder), PYTHONPATH=str(ROOT))
     yield running
     stop(running.process)
 
@@ -253,7 +254,7 @@ def test_metrics_tell_what_was_done(server: Server) -> None:
 
 
 def test_sigterm_finishes_what_runs(model_folder: Path, tmp_path: Path) -> None:
-    server = serve(model_folder, tmp_path / "log")
+    server = serve(tmp_path / "log", AZEROS_MODEL=str(model_folder), PYTHONPATH=str(ROOT))
     try:
         stream = server.ask(sent(1), stream=True, **exactly(300))
         chunks = iter(stream)

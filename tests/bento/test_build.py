@@ -1,0 +1,80 @@
+"""A bento stands alone: it is served from elsewhere, by its own copy of the code and the model."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from azeros.model.speech_llm import AZerosModel
+from tests.bento.test_service import Server, expected, heard, sent, serve, stop
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def start_build(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Build without a network: every proxy leads nowhere."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    return subprocess.run(
+        [sys.executable, "-m", "bento.build", *arguments],
+        cwd=ROOT, env=os.environ | nowhere | {"BENTOML_HOME": str(home)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def home(tiny_model: AZerosModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BentoML's store, with a bento of the tiny model; the model itself is gone."""
+    folder = tmp_path_factory.mktemp("bentos")
+    tiny_model.save_pretrained(folder / "model")
+    (folder / "model/README.md").write_text("# where it came from\n")
+    result = start_build(folder / "home", str(folder / "model"))
+    assert result.returncode == 0, result.stderr
+    shutil.rmtree(folder / "model")
+    return folder / "home"
+
+
+@pytest.fixture
+def bento(home: Path) -> Path:
+    (made,) = (path for path in (home / "bentos/azeros").iterdir() if path.is_dir())
+    return made
+
+
+def test_it_answers_from_another_folder(home: Path, tiny_model: AZerosModel, tmp_path: Path) -> None:
+    server: Server = serve(tmp_path / "log", "azeros:latest", folder=tmp_path, BENTOML_HOME=str(home))
+    try:
+        answer = server.ask(sent(1), max_tokens=6, extra_body={"min_tokens": 6})
+        assert answer.choices[0].message.content == expected(tiny_model, heard(1), 6)
+    finally:
+        stop(server.process)
+
+
+def test_it_pins_what_serving_needs_and_nothing_of_training(bento: Path) -> None:
+    pinned = (bento / "env/python/requirements.txt").read_text().split()
+    names = {line.partition("==")[0] for line in pinned}
+    assert {"torch", "transformers", "bentoml", "soundfile", "lhotse"} <= names
+    assert not names & {"mlflow", "dvc", "prefect", "pytest", "espeakng-loader"}
+    assert not [line for line in pinned if "==" not in line or "+" in line]
+
+
+def test_it_holds_model_card_and_labels_and_little_else(bento: Path) -> None:
+    assert (bento / "src/models/azeros/README.md").read_text() == "# where it came from\n"
+    assert {path.name for path in (bento / "src").iterdir()} <= {
+        "azeros", "bento", "models", "pyproject.toml", "LICENSE", "bentofile.yaml",
+    }  # fmt: skip
+    assert not (bento / "src/azeros/tiny/weights").exists()
+    labels = yaml.safe_load((bento / "bento.yaml").read_text())["labels"]
+    assert len(labels["model_sha256"]) == 64
+    assert "service_commit" in labels
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    result = start_build(tmp_path / "home", str(tmp_path))
+    assert result.returncode == 1
+    assert (
+        result.stderr.strip().splitlines()[-1].startswith(f"bento.build: {tmp_path}: no packaged model there")
+    )
+    assert not list((ROOT / ".work").glob("bento-*"))
