@@ -2,7 +2,7 @@
 
 curl -F audio=@speech.wav -F prompt='what did the speaker say?' http://localhost:3000/generate
 
-or any client of OpenAI's with base_url="http://localhost:3000/v1" (docs/serving.md).
+or any client of OpenAI's with base_url="http://localhost:3000/v1", or a browser at http://localhost:3000/ui (docs/serving.md).
 
 The process that supervises the service imports this file too: what needs torch is imported in the service.
 """
@@ -21,12 +21,15 @@ from azeros.errors import AzerosError, RequestError
 from azeros.serving.error_body import error_body
 from azeros.serving.settings import ServingSettings
 from bento.door import Door
+from bento.page import page_route
 
 _openai = Starlette()
+_ui = Starlette(routes=[page_route()])
 
 
 @bentoml.service(name="azeros", traffic={"timeout": 600})
 @bentoml.asgi_app(_openai, path="/v1")
+@bentoml.asgi_app(_ui, path="/ui")
 class Azeros:
     """Answers questions about recordings with the model in AZEROS_MODEL (models/azeros)."""
 
