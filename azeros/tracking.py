@@ -87,9 +87,10 @@ class StageRun:
             self._flush()
 
     def set_summary(self, metrics: Mapping[str, float]) -> None:
-        """Record final figures, under names that no curve has."""
+        """Record final figures, under names that no curve has; the pipeline run has them too, behind the stage's name."""
         self.log(metrics, step=0)
         self._flush()
+        self._send(lambda store: _tell_parent(store, self.name, metrics))
 
     def log_artifact(self, path: Path) -> None:
         """Keep a copy of a file, or of a folder under its name."""
@@ -114,7 +115,7 @@ class StageRun:
             batch = self._pending[:_METRICS_PER_REQUEST]
             if self._store is None:
                 _keep_locally([{"run": self.name, **asdict(point)} for point in batch])
-            elif not self._send(lambda store, batch=batch: _send_points(store, batch)):  # type: ignore[misc]
+            elif not self._send(lambda store, batch=batch: _send_points(store, batch, store.run_id)):  # type: ignore[misc]
                 continue
             del self._pending[: len(batch)]
 
@@ -130,10 +131,18 @@ class StageRun:
         return True
 
 
-def _send_points(store: _Store, points: Sequence[_Point]) -> None:
+def _send_points(store: _Store, points: Sequence[_Point], run_id: str) -> None:
     from mlflow.entities import Metric
 
-    store.client.log_batch(store.run_id, metrics=[Metric(**asdict(point)) for point in points])
+    store.client.log_batch(run_id, metrics=[Metric(**asdict(point)) for point in points])
+
+
+def _tell_parent(store: _Store, stage: str, metrics: Mapping[str, float]) -> None:
+    if store.parent_id:
+        prefix = stage.replace("@", ".")  # which MLflow does not allow in the name of a metric
+        now_ms = int(time.time() * 1000)
+        points = [_Point(f"{prefix}/{key}", float(value), now_ms, 0) for key, value in metrics.items()]
+        _send_points(store, points, store.parent_id)
 
 
 def _terminate(store: _Store, status: str) -> None:

@@ -12,7 +12,10 @@ from azeros.evaluation.leaderboard import comparability
 from azeros.evaluation.leaderboard.results import OURS, Cell, Row, published_rows
 
 _TITLES = {"voicebench": "VoiceBench", "airbench": "AIR-Bench"}
-_HEADS = {"sdqa": "SD-QA", "bbh": "BBH", "ifeval": "IFEval", "obqa": "OBQA", "mmsu": "MMSU", "lid": "LID"}
+_HEADS = {
+    "alpacaeval": "AlpacaEval", "commoneval": "CommonEval", "wildvoice": "WildVoice", "sdqa": "SD-QA", "bbh": "BBH",
+    "advbench": "AdvBench", "ifeval": "IFEval", "obqa": "OBQA", "mmsu": "MMSU", "lid": "LID",
+}  # fmt: skip
 _ABSENT = "absent"
 _INTRO = (
     "Official figures; below them the 95 % bootstrap interval, and the strict figure where it differs (a response that"
@@ -20,7 +23,7 @@ _INTRO = (
     " data. An absent figure was not measured or not published; it is no zero, and there is no total without it."
 )
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 85rem; padding: 0 1rem; color: #1c1c1c; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #1c1c1c; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }

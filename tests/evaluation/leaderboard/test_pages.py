@@ -86,14 +86,14 @@ def test_our_rows_stand_beside_the_published_ones(results: Path, tmp_path: Path)
     assert len(page.rows) == 1 + 2 + 56 + 1 + 18
     assert all(len(row) == len(columns) for row in page.rows[:59])
     ours, reads = ({c.strip(): v for c, v in zip(columns, row, strict=True)} for row in page.rows[1:3])
-    assert (ours["System"], ours["Source"], ours["Commoneval"]) == (
+    assert (ours["System"], ours["Source"], ours["CommonEval"]) == (
         "a<b> ",
         "ours, not the whole data ",
         "absent ",
     )
     assert ours["OBQA"].startswith("75.00 [")  # the guess, drawn with the seed, is wrong
     assert reads["OBQA"] == "100.00 [100.00, 100.00] "
-    assert reads["Commoneval"] == "4.33 [4.33, 4.33] "
+    assert reads["CommonEval"] == "4.33 [4.33, 4.33] "
     assert ours["Overall"] == reads["Overall"] == "absent "
     gpt4o = next(row for row in page.rows if row[0] == "GPT-4o " and "azeros" in row[1])
     assert gpt4o[2:5] == ["4.78 ", "4.49 ", "4.58 "]
