@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azeros.errors import StageError, one_line
-from azeros.tracking import connect, store_uri
+from azeros.tracking import EXPERIMENT, MODEL_TAG, PIPELINE_TAG, connect, store_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -61,6 +61,32 @@ class Registry:
         """Register the model in `folder`."""
         tags = {_RECORD: json.dumps(record, ensure_ascii=False)}
         return _version(self._client.create_model_version(self.name, str(folder.resolve()), tags=tags))
+
+    def runs_of(self, model: str) -> dict[str, str]:
+        """The runs that made the packaged model with the hash `model`: its stage's, its pipeline's, what started it."""
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return {}
+        found = self._client.search_runs(
+            [experiment.experiment_id], f"tags.`{MODEL_TAG}` = '{model}'", max_results=1
+        )
+        if not found:
+            return {}
+        parent = found[0].data.tags.get(MLFLOW_PARENT_RUN_ID)
+        runs = {"MLflow run": found[0].info.run_id, "MLflow pipeline run": parent}
+        started = self._client.get_run(parent).data.tags.get(PIPELINE_TAG) if parent else None
+        return {name: value for name, value in (runs | {"started as": started}).items() if value}
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether the store has a run."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException:
+            return False
 
     def champion(self) -> Version | None:
         """The version that is served, if any was promoted."""

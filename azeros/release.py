@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azeros.data.catalog import read_catalog
+from azeros.data.licenses import verdict
 from azeros.errors import StageError
 from azeros.params import Params
 from azeros.work import git, hash_files, stage_output
@@ -51,6 +53,7 @@ def run(params: Params) -> Outcome:
 
     record = _record(params)
     registry = Registry(params.release.model)
+    record["runs"] = registry.runs_of(record["model"])
     known = {_identity(version.record): version for version in registry.versions()}
     champion = registry.champion()
     version = known.get(_identity(record)) or registry.add(_keep(record), record)
@@ -123,8 +126,11 @@ def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
     Raises:
         StageError: there is no such version.
     """
+    from azeros.registry import Registry
+
     version = find(params, which)
     record = version.record
+    registry = Registry(params.release.model)
     whole = "here" if _is_whole(version) else "not here or changed"
     rows = [(f"version {version.number}", str(version.folder), whole)]
     commit = record["commit"] or "none"
@@ -132,6 +138,9 @@ def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
     for name, source in _sources(record).items():
         rows.append((name, source, "here" if Path(source).exists() else "not here"))
     now = _outs(_locked())
+    for name, run in record["runs"].items():
+        is_run = name.startswith("MLflow")
+        rows.append((name, run, "" if not is_run else "here" if registry.has_run(run) else "not here"))
     for path, digest in record["outs"].items():
         state = "not here" if not Path(path).exists() else "here" if now.get(path) == digest else "changed"
         rows.append((path, digest, state))
@@ -162,9 +171,17 @@ def _record(params: Params) -> dict[str, Any]:
         "data": {path: digest for path, digest in outs.items() if path.startswith("data/manifests/")},
         "outs": outs,
         "foundation": params.foundation.model_dump(mode="json"),
+        "corpora": _corpora(params),
         "commit": git("rev-parse", "HEAD"),
         "problems": _problems(),
     }
+
+
+def _corpora(params: Params) -> dict[str, str]:
+    """Corpus -> its recipe, of those that the training sets are made from."""
+    trained = {*params.train.stage1.sets, *params.train.stage2.sets}
+    names = sorted({params.sift.sets[name].corpus for name in trained})
+    return {name: params.corpora[name].recipe for name in names}
 
 
 def _problems() -> list[str]:
@@ -212,6 +229,11 @@ def card(record: dict[str, Any]) -> str:
         for name, f in record["figures"].items()
     ]
     foundation = [f"- {name}: `{source}`" for name, source in _sources(record).items()]
+    catalog = read_catalog().corpora
+    terms = [
+        f"- {name}: {catalog[recipe].title}, {catalog[recipe].license}"
+        for name, recipe in record["corpora"].items()
+    ]
     outs = [f"| `{path}` | `{digest}` |" for path, digest in record["outs"].items()]
     return "\n".join([
         "---", "library_name: azeros", "pipeline_tag: audio-text-to-text", "---", "",
@@ -219,8 +241,10 @@ def card(record: dict[str, Any]) -> str:
         "Two projectors, trained on a frozen language model's own answers, let it hear. Load it with",
         "`AZerosModel.from_pretrained`.", "",
         "## Figures", "", "On held-out recordings, in %, with 95 % intervals.", "", "| | value | n |", "|---|---:|---:|", *rows, "",
-        "## Frozen models", "", *foundation, "",
-        "## Origin", "", f"Commit `{record['commit']}`.", *(f"Not reproducible: {p}." for p in record["problems"]), "",
+        "## Frozen models", "", *foundation, "", "Their own terms hold too.", "",
+        "## Data", "", *terms, "", verdict(record["corpora"].values()), "",
+        "## Origin", "", f"Commit `{record['commit']}`.", *(f"{what} `{run}`." for what, run in record["runs"].items()),
+        *(f"Not reproducible: {p}." for p in record["problems"]), "",
         "| file | md5 |", "|---|---|", *outs, "",
     ])  # fmt: skip
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "azeros"
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # names the pipeline run that a stage belongs to: any unique text
 PIPELINE_TAG = "azeros.pipeline"  # holds that name, on the parent run
+MODEL_TAG = "azeros.model_sha256"  # on the run that packaged a model: the way back from its files
 _DEFAULT_STORE = "sqlite:///mlflow.db"
 _SQLITE = "sqlite:///"
 _FLUSH_EVERY_S = 5.0  # a write to the store takes some 20 ms, too much for every training step
@@ -91,6 +92,10 @@ class StageRun:
         self.log(metrics, step=0)
         self._flush()
         self._send(lambda store: _tell_parent(store, self.name, metrics))
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Record a name that the run is to be found by."""
+        self._send(lambda store: store.client.set_tag(store.run_id, key, value))
 
     def log_artifact(self, path: Path) -> None:
         """Keep a copy of a file, or of a folder under its name."""

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "tracking": BASE,
     "doctor": BASE | {"tracking", "tiny"},
     "registry": {"errors", "tracking"},
-    "release": {"errors", "params", "work", "registry"},
+    "release": {"errors", "params", "work", "registry", "data"},
     "model": BASE,
     "foundation": BASE | {"model"},
     "data": BASE | {"tiny"},

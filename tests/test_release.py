@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 from azeros import release
 from azeros.errors import StageError
 from azeros.params import Params, load_params
+from azeros.tracking import MODEL_TAG, PARENT_VARIABLE, stage_run
+from azeros.work import hash_files
 from tests.conftest import ROOT
 
 PIPELINE = """
@@ -70,8 +72,13 @@ def make(value: float, weights: str, data: str = "speech", commit: bool = True) 
 
 
 @pytest.mark.slow
-def test_the_better_model_becomes_the_champion(repository: Path, params: Params) -> None:
+def test_the_better_model_becomes_the_champion(
+    repository: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(0.7, "first")
+    monkeypatch.setenv(PARENT_VARIABLE, "prefect:abc")
+    with stage_run("package", {}) as packaged:  # as the stage does
+        packaged.set_tag(MODEL_TAG, hash_files(Path("models/azeros").iterdir()))
     assert release.run(params) == release.Outcome(1, True, "it is the first")
     make(0.72, "second")
     outcome = release.run(params)
@@ -86,7 +93,12 @@ def test_the_better_model_becomes_the_champion(repository: Path, params: Params)
 
     states = {what: state for what, _, state in release.lineage(params, "champion")}
     assert states["version 3"] == states["models/azeros"] == states["git commit"] == "here"
-    assert {what: state for what, _, state in release.lineage(params, "1")}["models/azeros"] == "changed"
+    first = {what: (identity, state) for what, identity, state in release.lineage(params, "1")}
+    assert first["models/azeros"][1] == "changed"
+    assert first["MLflow run"] == (packaged.id, "here")
+    assert first["MLflow pipeline run"][1] == "here"
+    assert first["started as"] == ("prefect:abc", "")
+    assert "MLflow run" not in states  # of the third nobody kept a run
 
     assert release.promote(params, 1).name == release.CHAMPION_LINK.resolve().name
     assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "first"
@@ -147,6 +159,8 @@ def test_the_card_is_valid_front_matter() -> None:
             "llm": {"path": "Qwen/Qwen2.5-7B-Instruct", "revision": "abc"},
             "paraling_encoder": None,
         },
+        "corpora": {"mine": "folder", "iemocap": "iemocap"},
+        "runs": {"MLflow run": "1f"},
         "outs": {"models/azeros": "0.dir"},
         "commit": "123",
         "problems": ["uncommitted changes in a"],
@@ -154,4 +168,7 @@ def test_the_card_is_valid_front_matter() -> None:
     _, front, body = release.card(record).split("---\n", 2)
     assert YAML(typ="safe").load(front) == {"library_name": "azeros", "pipeline_tag": "audio-text-to-text"}
     assert "- llm: `Qwen/Qwen2.5-7B-Instruct abc`" in body
+    assert "MLflow run `1f`." in body
+    assert "- mine: your own recordings, yours" in body
+    assert "Not for commercial use: IEMOCAP." in body
     assert "Not reproducible: uncommitted changes in a." in body

@@ -10,7 +10,9 @@ from azeros import AZerosModel
 from azeros.errors import ModelError
 from azeros.foundation import build_model
 from azeros.params import Params, load_params
+from azeros.registry import Registry
 from azeros.stages import package
+from azeros.work import hash_files
 from tests.small import complaint, run
 
 MODEL, OUTPUT = Path("models/stage2"), Path("models/azeros")
@@ -37,6 +39,12 @@ def test_the_package_answers_as_the_trained_model(params: Params, inputs: Path) 
     shutil.rmtree("models")
     assert answers(AZerosModel.from_pretrained(inputs / "elsewhere")) == expected
     assert any(expected)
+
+
+def test_a_release_finds_the_run_by_the_files(params: Params) -> None:
+    package.run(params, MODEL, OUTPUT)
+    assert "MLflow run" in Registry("any").runs_of(hash_files(OUTPUT.iterdir()))
+    assert Registry("any").runs_of("0" * 64) == {}
 
 
 def test_the_language_model_is_stored_as_asked(params: Params) -> None:
