@@ -1,7 +1,7 @@
 """What a stage did, remembered by MLflow: one parent run a pipeline run, a child run a stage.
 
-Beside `azeros.registry`, the only module that knows MLflow. Tracking never stops a stage: if the store fails, it warns once and keeps
-the figures that are still to come in a file under .work/tracking/.
+Beside `azeros.registry` and `azeros.journal`, the only module that knows MLflow. Tracking never stops a stage: if the store fails, it warns
+once, and the journal has the figures that are still to come, which the next stage delivers.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from azeros import journal
 from azeros.errors import one_line
 from azeros.work import WORK_ROOT, git
 
@@ -71,6 +72,8 @@ class StageRun:
 
     name: str
     _store: _Store | None
+    _lost_id: str | None = None
+    """The run in a store that has gone."""
     _pending: list[_Point] = field(default_factory=list)
     _flushed_at_s: float = field(default_factory=time.monotonic)
 
@@ -112,14 +115,15 @@ class StageRun:
     def close(self, status: str) -> None:
         """End the run; and the pipeline run, which the next stage of it opens again."""
         self._flush()
-        self._send(lambda store: _terminate(store, status))
+        if not self._send(lambda store: _terminate(store, status)):
+            journal.keep([self._record(status=status)])
 
     def _flush(self) -> None:
         self._flushed_at_s = time.monotonic()
         while self._pending:
             batch = self._pending[:_METRICS_PER_REQUEST]
             if self._store is None:
-                _keep_locally([{"run": self.name, **asdict(point)} for point in batch])
+                journal.keep([self._record(**asdict(point)) for point in batch])
             elif not self._send(lambda store, batch=batch: _send_points(store, batch, store.run_id)):  # type: ignore[misc]
                 continue
             del self._pending[: len(batch)]
@@ -131,9 +135,12 @@ class StageRun:
             action(self._store)
         except Exception as error:  # MLflow, SQLAlchemy, requests and sqlite3 each raise their own
             _warn(error)
-            self._store = None
+            self._lost_id, self._store = self._store.run_id, None
             return False
         return True
+
+    def _record(self, **what: Any) -> dict[str, Any]:
+        return {"run": self.name, "run_id": self._lost_id, **what}
 
 
 def _send_points(store: _Store, points: Sequence[_Point], run_id: str) -> None:
@@ -156,23 +163,12 @@ def _terminate(store: _Store, status: str) -> None:
             store.client.set_terminated(run_id, status)
 
 
-def _local_file() -> Path:
-    return WORK_ROOT / "tracking" / f"{os.getpid()}.jsonl"
-
-
-def _keep_locally(records: Sequence[Mapping[str, Any]]) -> None:
-    path = _local_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
 def _warn(error: Exception) -> None:
     reason = one_line(error)
     logger.warning(
         "MLflow is out of reach (%s); the stage goes on, its figures in %s; check MLFLOW_TRACKING_URI (%s)",
         f"{type(error).__name__}: {reason}",
-        _local_file(),
+        journal.own_file(),
         store_uri(),
     )
 
@@ -188,7 +184,7 @@ def stage_run(name: str, params: Mapping[str, Any]) -> Iterator[StageRun]:
         run = StageRun(name, _open(name, params))
     except Exception as error:
         _warn(error)
-        _keep_locally([{"run": name, "params": flatten(params)}])
+        journal.keep([{"run": name, "run_id": None, "params": flatten(params)}])
         run = StageRun(name, None)
     try:
         yield run
@@ -238,6 +234,7 @@ def _open(name: str, params: Mapping[str, Any]) -> _Store:
     with _one_at_a_time(store_uri()):
         experiment = client.get_experiment_by_name(EXPERIMENT)
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        journal.deliver(client, experiment_id)
         parent_id = _parent_run(client, experiment_id)
     tags = _origin() | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id

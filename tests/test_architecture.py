@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "plan": BASE | {"model", "foundation", "receipts", "stages", "training"},
     "overrides": {"errors", "params"},
     "work": {"errors"},
-    "tracking": BASE,
+    "journal": {"work"},
+    "tracking": BASE | {"journal"},
     "doctor": BASE | {"tracking", "tiny"},
     "registry": {"errors", "tracking"},
     "release": {"errors", "params", "work", "registry", "data"},
@@ -77,6 +78,7 @@ PLUMBING = {
     "device",
     "endpoint",
     "errors",
+    "journal",
     "overrides",
     "params",
     "progress",
@@ -223,4 +225,4 @@ def test_only_tracking_and_registry_know_mlflow() -> None:
         for path in modules("azeros", "flows", "bento")
         if any("mlflow" in name for name in imports(path))
     }
-    assert users == {"tracking", "registry"}
+    assert users == {"tracking", "registry", "journal"}

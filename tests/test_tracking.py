@@ -164,8 +164,9 @@ def test_a_store_that_is_down_does_not_stop_a_stage(
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.name for record in warnings] == ["azeros.tracking"]
     assert run.id is None
-    settings, *points = kept(here)
-    assert settings == {"run": "train", "params": {"seed": "1"}}
+    settings, *points, last = kept(here)
+    assert settings == {"run": "train", "run_id": None, "params": {"seed": "1"}}
+    assert last["status"] == "FINISHED"
     assert [(point["key"], point["value"], point["step"]) for point in points] == [
         ("loss", 2, 1),
         ("wer", 0.5, 0),
@@ -176,7 +177,47 @@ def test_a_damaged_database_does_not_stop_a_stage(here: Path) -> None:
     (here / "mlflow.db").write_text("not a database" * 100)
     with stage_run("train", {}) as run:
         run.set_summary({"wer": 0.5})
-    assert len(kept(here)) == 2
+    assert len(kept(here)) == 3
+
+
+def test_the_next_stage_delivers_what_a_store_missed(
+    client: "MlflowClient", here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = os.environ["MLFLOW_TRACKING_URI"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    def fail() -> None:
+        with stage_run("train", {"seed": 1}) as run:
+            for step in range(2500):
+                run.log({"loss": 1.0 * step}, step)
+            raise ValueError("no luck")
+
+    with pytest.raises(ValueError, match="no luck"):
+        fail()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with stage_run("evaluate", {}):
+        pass
+    (experiment,) = [found for found in client.search_experiments() if found.name == EXPERIMENT]
+    runs = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
+    assert runs.keys() == {"train", "evaluate"}
+    assert (runs["train"].data.params, runs["train"].info.status) == ({"seed": "1"}, "FAILED")
+    curve = client.get_metric_history(runs["train"].info.run_id, "loss")
+    assert sorted((point.step, point.value) for point in curve) == [(i, float(i)) for i in range(2500)]
+    assert not list((here / ".work/tracking").glob("*.jsonl"))
+
+
+def test_what_was_cut_off_or_is_still_written_stays(client: "MlflowClient", here: Path) -> None:
+    folder = here / ".work/tracking"
+    folder.mkdir(parents=True)
+    point = {"run": "sift", "run_id": None, "key": "rows", "value": 2.0, "timestamp": 1, "step": 0}
+    (folder / f"{os.getppid()}.jsonl").write_text(json.dumps(point) + "\n")
+    (folder / "99999999.jsonl").write_text(json.dumps(point) + "\n" + '{"run": "si')
+    with stage_run("evaluate", {}):
+        pass
+    assert [path.stem for path in folder.glob("*.jsonl")] == [str(os.getppid())]
+    (experiment,) = [found for found in client.search_experiments() if found.name == EXPERIMENT]
+    (sift,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'sift'")
+    assert (sift.data.metrics, sift.info.status) == ({"rows": 2.0}, "KILLED")
 
 
 def test_a_store_lost_midway_keeps_what_is_still_to_come(
@@ -190,8 +231,15 @@ def test_a_store_lost_midway_keeps_what_is_still_to_come(
         run.set_summary({"after": 2.0})
         run.set_summary({"later": 3.0})
     assert run_id is not None
-    assert [point["key"] for point in kept(here)] == ["after", "later"]
+    assert [point.get("key") for point in kept(here)] == ["after", "later", None]
     assert len([record for record in caplog.records if record.name == "azeros.tracking"]) == 1
+    with sqlite3.connect(here / "mlflow.db") as connection:
+        connection.execute("ALTER TABLE gone RENAME TO metrics")
+    with stage_run("evaluate", {}):
+        pass
+    lost = client.get_run(run_id)
+    assert lost.data.metrics == {"before": 1.0, "after": 2.0, "later": 3.0}
+    assert lost.info.status == "FINISHED"
 
 
 def test_settings_are_flattened_by_name() -> None:
