@@ -1,5 +1,6 @@
 """Overrides change what they name, or nothing at all."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from azeros.errors import ParamsError
 from azeros.overrides import override, parse_override, read_overrides
 from azeros.params import load_params
 from tests.conftest import ROOT
+from tests.small import run
 
 
 def test_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> None:
@@ -22,18 +24,47 @@ def test_overrides_change_what_they_name_and_nothing_else(tmp_path: Path) -> Non
     assert set(shipped.splitlines()) - set(path.read_text().splitlines()) == {"    num_steps: 1000"}
 
 
-def test_the_papers_recipe_is_valid(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("files", "modes"),
+    [
+        (["paper.yaml"], {"sift_s", "sift_sp"}),
+        (["paper.yaml", "paper-dialogue.yaml"], {"sift_s", "sift_ssp", "sit_ssp"}),
+    ],
+)
+def test_the_papers_recipes_are_valid(tmp_path: Path, files: list[str], modes: set[str]) -> None:
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text())
-    params = override(path, read_overrides([str(ROOT / "flows" / "paper.yaml"), "seed=3"]))
+    params = override(path, read_overrides([*(str(ROOT / "flows" / file) for file in files), "seed=3"]))
     assert params.seed == 3
-    modes = {params.sift.sets[name].mode for name in params.train.stage2.sets}
-    assert modes == {"sift_s", "sift_sp"}
-    corpora = {params.sift.sets[name].corpus for name in params.train.stage2.sets}
-    assert len(corpora) == 11
-    assert len(params.train.stage2.sets) == 22
+    weights: dict[str, dict[str, float]] = {}
+    for name, weight in params.train.stage2.sets.items():
+        wanted = params.sift.sets[name]
+        weights.setdefault(wanted.corpus, {})[wanted.mode] = weight
+    assert len(weights) == 11
+    assert all(mix.keys() == modes and len(set(mix.values())) == 1 for mix in weights.values())
+    assert params.train.stage1.sets.keys() == {"wenetspeech_s", "gigaspeech_s", "commonvoice_s"}
     assert len(params.corpora["commonvoice"].languages) + 2 == 12  # type: ignore[union-attr, arg-type]
     assert "# Every setting of the pipeline" in path.read_text()
+
+
+@pytest.mark.slow
+def test_dvc_resolves_the_papers_recipe_and_the_doctor_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        Path(name).write_text((ROOT / name).read_text())
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], check=True)
+    assert run("override", str(ROOT / "flows/paper.yaml")).exit_code == 0
+    listed = subprocess.run(
+        ["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True
+    )
+    stages = set(listed.stdout.split())
+    assert {"prepare@wenetspeech", "sift@voxceleb2_sp", "train@stage2", "benchmark"} <= stages
+    assert "prepare@tiny" not in stages
+    line = next(line for line in run("doctor").stdout.splitlines() if line.startswith("missing  data"))
+    assert "corpora.iemocap: /corpora/iemocap" in line
+    assert "benchmark.data.voicebench: data/voicebench" in line
 
 
 @pytest.mark.parametrize(
