@@ -50,8 +50,10 @@ class HearingModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The files of the model and all settings."""
-        return local_identity(self._settings, self._folder)
+        """The files of the model and all settings; a repetition penalty that its authors set stays, and is said."""
+        penalty = self._model.generation_config.repetition_penalty or 1.0
+        decoding = "greedy" if penalty == 1.0 else f"greedy, repetition penalty {penalty:g}"
+        return local_identity(self._settings, self._folder) | {"decoding": decoding}
 
     def respond(self, requests: Sequence[Request]) -> list[Reply]:
         """Replies to recordings of like length in one batch."""

@@ -1,5 +1,7 @@
 """Other people's speech LLMs answer as their own classes do."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,18 @@ def test_qwen2_audio_hears_the_recording_before_the_instruction(folder: Path, sy
         new = ids[0, inputs["input_ids"].shape[1] :]
         assert reply == Reply(processor.tokenizer.decode(new, skip_special_tokens=True).strip())
     assert "one: audio data: unreadable" in str(replies[2].error)
+
+
+def test_a_penalty_of_the_models_own_is_part_of_what_the_answers_depend_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    assert make_system("qa", {"qa": settings(folder)}).identity["decoding"] == "greedy"
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    generation = json.loads((copy / "generation_config.json").read_text())
+    (copy / "generation_config.json").write_text(json.dumps(generation | {"repetition_penalty": 1.1}))
+    found = make_system("qa", {"qa": settings(copy)}).identity["decoding"]
+    assert found == "greedy, repetition penalty 1.1"
 
 
 def test_a_model_without_ears_is_named(tmp_path: Path) -> None:
