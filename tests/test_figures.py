@@ -19,7 +19,7 @@ def figures() -> dict[str, Any]:
 
 FLOORS = [
     ("text", "plain", 1.0),
-    ("text", "choice_word", 0.9),
+    ("text", "choice_word", 0.8),
     ("stage1", "plain", 0.75),
     ("stage1", "topic", 0.9),
     ("stage1", "who", 0.8),
@@ -45,4 +45,4 @@ def test_attributes_of_the_speaker_come_with_stage_2(figures: dict[str, Any], at
 
 
 def test_repeating_was_learned_without_ever_being_trained_on_speech(figures: dict[str, Any]) -> None:
-    assert figures["stage1"]["repeat_wer"]["value"] < 0.4 < figures["untrained"]["repeat_wer"]["value"]
+    assert figures["stage1"]["repeat_wer"]["value"] < 0.2 < figures["untrained"]["repeat_wer"]["value"]

@@ -52,7 +52,7 @@ def run(folder: Path) -> dict[str, float]:
 def text_accuracy(folder: Path, num_sentences: int, seed: int) -> dict[str, float]:
     """Share of exactly right answers of the LLM to held-out sentences as text, for each ability.
 
-    Attributes stand in the tags; `_bare` abilities are asked without them.
+    Attributes stand in the tags; `_bare` abilities are asked without them, `_scrambled` ones about words in no order.
     """
     world = World()
     speaker, rng = Speaker(world), random.Random(seed)
@@ -62,6 +62,12 @@ def text_accuracy(folder: Path, num_sentences: int, seed: int) -> dict[str, floa
         meta = random_meta(rng, world)
         tagged = wrap_metadata(sentence.text, meta)
         rows += [("plain_bare", sentence.text, sentence.answer), ("plain", tagged, sentence.answer)]
+        mixed = world.scrambled(rng, sentence.language)
+        repeat = world.values[sentence.language]["instructions"]["repeat"][0]
+        rows += [
+            ("plain_scrambled", mixed.text, mixed.answer),
+            ("repeat_scrambled", f"{mixed.text} {repeat}", mixed.text),
+        ]
         for content, known, suffix in ((tagged, meta, ""), (sentence.text, {}, "_bare")):
             rows += [
                 (f"{task.kind}{suffix}", f"{content} {task.instruction}", task.reply)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,30 @@ class World:
                 return sentence
 
     def scrambled(self, rng: random.Random, language: str) -> Sentence:
-        """Two words or more, at random: nothing in them can be guessed, so they have to be heard, and copied."""
+        """Two words or more in no order: nothing in them can be guessed, so they have to be heard, and copied.
+
+        Half of them are the words of a sentence, which come in the numbers that speech has them in. Never stands the same
+        word or character twice in a row: held long, it sounds as if said once.
+        """
+        text = self._shuffled(rng, language) if rng.random() < 0.5 else self._any_words(rng, language)
+        answer = self.values[language]["scrambled"].format(text=text)
+        return Sentence(text, language, answer, topic="")
+
+    def _shuffled(self, rng: random.Random, language: str) -> str:
+        while True:
+            text = self.sentence(rng, language, "train").text
+            parts = text.split() if language == "en" else list(text)
+            rng.shuffle(parts)
+            if all(one != other for one, other in pairwise(parts)):
+                return (" " if language == "en" else "").join(parts)
+
+    def _any_words(self, rng: random.Random, language: str) -> str:
         words: list[str] = []
         for _ in range(rng.randint(2, 7)):
-            # Never the same word or character twice in a row: held long, it sounds as if said once.
             last = words[-1] if words else ""
             same = {w for w in self.words(language) if w == last or (language == "zh" and w[0] == last[-1:])}
             words.append(rng.choice([w for w in self.words(language) if w not in same]))
-        text = (" " if language == "en" else "").join(words)
-        answer = self.values[language]["scrambled"].format(text=text)
-        return Sentence(text, language, answer, topic="")
+        return (" " if language == "en" else "").join(words)
 
     def words(self, language: str) -> list[str]:
         """Every word that sentences of the language are made of, sorted."""
