@@ -35,6 +35,8 @@ from azeros.training.rows import Row
 from azeros.training.schedule import learning_rate
 
 _REMEDY = "lower train.*.schedule.base_lr, set train.*.max_gradient_norm, or look at the cuts; the last state is kept"
+# Nats a token. Below it a few odd rows make the loss several times larger, and nothing is lost.
+_CALM_LOSS = 0.1
 # The tags of stage 2 around the one slot that stage 1 has.
 _TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
 VALIDATION_FIELDS = ("step", "gap_divergence", "gap_agreement")
@@ -224,7 +226,7 @@ def _check_growth(since: list[Step], curve: list[dict[str, float]], limit: float
     if limit is None or not since or not curve:
         return
     mean, lowest = sum(step.loss for step in since) / len(since), min(point["loss"] for point in curve)
-    if mean > limit * lowest:
+    if mean > max(limit * lowest, _CALM_LOSS):
         worst = max(since, key=lambda step: step.loss)
         raise StageError(
             f"the loss has grown from {lowest:.3g} to {mean:.3g} (train.*.max_loss_growth: {limit:g}), worst with "

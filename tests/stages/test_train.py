@@ -207,8 +207,9 @@ def test_two_processes_learn_what_one_does(inputs: Path) -> None:
     one, two = (load_file(Path(f"models/{name}/projectors.safetensors")) for name in ("one", "two"))
     started = load_file(Path("models/stage1/projectors.safetensors"))
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-2, rtol=0)
-        assert (value - started[name]).abs().max() > 0.05
+        # Adam makes of the smallest gradients, which differ by the order of additions, steps of full size.
+        assert (two[name] - value).norm() < 0.05 * value.norm()
+        assert (value - started[name]).norm() > 0.1 * value.norm()
     losses = [json.loads(Path(f"models/{name}/metrics.json").read_text())["loss"] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert stderr.count("stage1: 8/8") == 1

@@ -1,7 +1,10 @@
 """Training on the shipped foundation: only projectors learn, and a run that stops goes on bit for bit."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,16 @@ from azeros.params import TrainStage, load_params
 from azeros.sift.prompts import wrap_metadata
 from azeros.training.encoded import EncodedCuts
 from azeros.training.encoders import StoredEncoder
-from azeros.training.loop import Step, _encoded, _step, checkpoint_activations, messages_of, num_tokens, train
+from azeros.training.loop import (
+    Step,
+    _check_growth,
+    _encoded,
+    _step,
+    checkpoint_activations,
+    messages_of,
+    num_tokens,
+    train,
+)
 from azeros.training.processes import ALONE
 from azeros.training.rows import Row, batches
 
@@ -191,6 +203,16 @@ def test_a_loss_that_grows_stops_the_run_before_its_state_is_saved(tmp_path: Pat
     with pytest.raises(StageError, match=r"grown from [\d.]+ to [\d.]+ .* on cuts c"):
         run(work, learning.model_copy(update={"num_steps": 40, "max_loss_growth": 1.2}))
     assert torch.load(work / "checkpoint.pt", weights_only=True)["step"] == 20
+
+
+@pytest.mark.parametrize(
+    ("lowest", "loss", "stops"),
+    [(0.02, 0.09, False), (0.02, 0.11, True), (1.0, 2.9, False), (1.0, 3.1, True)],
+)
+def test_a_loss_that_is_small_may_grow(lowest: float, loss: float, stops: bool) -> None:
+    step: Any = SimpleNamespace(loss=loss, keys=["cut"])
+    with pytest.raises(StageError, match="on cuts cut") if stops else nullcontext():
+        _check_growth([step], [{"loss": 5.0}, {"loss": lowest}], limit=3.0)
 
 
 def test_a_loss_that_is_not_finite_names_the_cuts(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Cascade:
         found = self._recognize(
             [{"raw": wave, "sampling_rate": SAMPLING_RATE} for wave in waves],
             batch_size=self.batch_size,
+            generate_kwargs={"num_beams": 1},  # transformers' pipeline would search with five
             **({"return_timestamps": True} if longer else {}),
         )
         return [item["text"].strip() for item in found]
