@@ -6,7 +6,6 @@ A release is a folder `releases/<hash>` that holds the model and its card; `rele
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from azeros.data.catalog import read_catalog
 from azeros.data.licenses import verdict
 from azeros.errors import StageError
 from azeros.params import Params
-from azeros.work import git, hash_files, stage_output
+from azeros.work import git, hash_files, link_or_copy, stage_output
 
 if TYPE_CHECKING:
     from azeros.registry import Version
@@ -210,16 +209,9 @@ def _keep(record: dict[str, Any]) -> Path:
     """A copy of the packaged model with its card, under the hash of its content; files are linked where that can be."""
     folder = RELEASES / str(record["model"])[:16]
     with stage_output(folder) as draft:
-        shutil.copytree(_MODEL, draft, dirs_exist_ok=True, copy_function=_link_or_copy)
+        shutil.copytree(_MODEL, draft, dirs_exist_ok=True, copy_function=link_or_copy)
         (draft / _CARD).write_text(card(record), encoding="utf-8")
     return folder
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copy2(source, target)
 
 
 def card(record: dict[str, Any]) -> str:

@@ -43,6 +43,14 @@ def stage_output(path: Path) -> Iterator[Path]:
         _remove(draft)
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """For shutil.copytree: weights of gigabytes are linked where the file system lets them be."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

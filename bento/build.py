@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from azeros.errors import AzerosError, ModelError
-from azeros.work import WORK_ROOT, git, hash_files
+from azeros.work import WORK_ROOT, git, hash_files, link_or_copy
 
 _ROOT = Path(__file__).parents[1]
 _CHAMPION = Path("releases/champion")
@@ -52,7 +52,7 @@ def build(model: Path) -> bentoml.Bento:
                 shutil.copytree(source, folder / name, ignore=_LEFT_OUT)
             else:
                 shutil.copy(source, folder)
-        shutil.copytree(model, folder / _MODEL, copy_function=_link_or_copy)
+        shutil.copytree(model, folder / _MODEL, copy_function=link_or_copy)
         return bentoml.build(
             "bento.service:Azeros",
             build_ctx=context,
@@ -60,14 +60,6 @@ def build(model: Path) -> bentoml.Bento:
             python={"packages": requirements, "lock_packages": False},
             docker={"python_version": f"{sys.version_info.major}.{sys.version_info.minor}"},
         )
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Weights of gigabytes are copied once, into the store, and not here as well."""
-    try:
-        Path(target).hardlink_to(Path(source).resolve())
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _pins(package: str, extra: str) -> dict[str, str]:
