@@ -107,7 +107,8 @@ def dotted(settings: dict[str, Any], path: Path, prefix: str = "") -> dict[str, 
 def test_settings_are_valid(page: str, tmp_path: Path) -> None:
     for settings in settings_in(page):
         path = write_params(tmp_path / "params.yaml", {})
-        override(path, dotted(settings, path))
+        before = load_params(path)
+        assert override(path, dotted(settings, path)) != before
 
 
 @pytest.mark.slow

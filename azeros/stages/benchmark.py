@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PACKAGE = Path(__file__).parents[1]
+# The code that what is kept in .work depends on.
+_SPEAKING = ("tiny/benchmarks.py", "tiny/speech.py", "tiny/world.py")
+_ANSWERING = ("data/audio.py", "data/features.py", "evaluation/systems/*.py", "model/*.py")
 _BENCHMARKS: tuple[Benchmark, ...] = ("voicebench", "airbench")
 
 
@@ -83,7 +87,11 @@ def _tiny_folder(data: TinyBenchmark, seed: int) -> Path:
     from azeros.tiny.benchmarks import write_benchmarks
     from azeros.tiny.world import World
 
-    key = {"world": hash_files([data.path]), "num_rows": data.num_rows, "seed": seed}
+    key = {
+        "made_by": hash_files([data.path, *_sources(_SPEAKING)]),
+        "num_rows": data.num_rows,
+        "seed": seed,
+    }
     folder = work_dir("benchmark", key) / "data"
     if not folder.exists():
         with stage_output(folder) as draft:
@@ -91,11 +99,18 @@ def _tiny_folder(data: TinyBenchmark, seed: int) -> Path:
     return folder
 
 
+def _sources(patterns: Iterable[str]) -> list[Path]:
+    """Files of this package."""
+    return [path for pattern in patterns for path in _PACKAGE.glob(pattern)]
+
+
 def _answer(name: str, system: System, sets: list[SampleSet]) -> Iterator[tuple[SampleSet, Path]]:
     """Each set that the system can be asked, and the file of its responses."""
     from azeros.evaluation.generation import generate
 
     identity = system.identity
+    if "files_sha256" in identity:  # it answers in this process: other code may answer otherwise
+        identity |= {"code": hash_files(_sources(_ANSWERING))}
     for asked in sets:
         if system.modality == "text" and any(s.request.transcript is None for s in asked.samples):
             logger.info("%s reads; %s %s has no transcripts", name, asked.benchmark, asked.subset)
