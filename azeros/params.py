@@ -25,6 +25,8 @@ Split = Literal["train", "validation", "test"]
 Splits = Annotated[list[Split], Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Mode = Literal["sift_s", "sift_sp", "sit_sp", "sift_ssp", "sit_ssp"]
+# Targets from the transcript alone; the last two are what the paper's ablations compare the first with.
+TranscriptMode = Literal["sift_s", "sit_s", "tsit_s"]
 
 
 class Section(BaseModel):
@@ -181,7 +183,7 @@ class SiftSet(Section):
 
     corpus: Name
     split: Split
-    mode: Mode
+    mode: Mode | TranscriptMode
 
 
 class Server(Section):
@@ -227,6 +229,7 @@ class Sift(Section):
     backend: Backend
     unusable: Unusable
     instructions: dict[Word, Word]  # language -> what the sit_* modes append
+    transcription: dict[Word, Word]  # language -> what tsit_s appends, whose target is the transcript itself
     system_message: Word  # of the *_ssp modes
 
 
@@ -320,6 +323,7 @@ class TrainStage(Section):
 class FirstStage(TrainStage):
     """Settings of stage 1, which has no second slot yet."""
 
+    mode: TranscriptMode  # of its sets
     tagged_share: Share  # of the rows whose audio stands in the tags of stage 2; the paper has none
 
 
@@ -549,8 +553,10 @@ class Params(Section):
         if self.train.stage2.start_from not in (None, "stage1"):
             raise ValueError("train.stage2.start_from: write stage1, or null for fresh projectors")
         for name in self.train.stage1.sets:
-            if self.sift.sets[name].mode != "sift_s":
-                raise ValueError(f"train.stage1.sets: '{name}' is not of mode sift_s, the one stage 1 reads")
+            if self.sift.sets[name].mode != self.train.stage1.mode:
+                raise ValueError(
+                    f"train.stage1.sets: '{name}' is not of mode {self.train.stage1.mode}, which train.stage1.mode names"
+                )
         return self
 
 

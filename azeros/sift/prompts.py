@@ -1,4 +1,4 @@
-"""What the language model is shown: transcript, speaker attributes and instruction, in the five modes.
+"""What the language model is shown: transcript, speaker attributes and instruction, in the five modes of the method and two of its ablations.
 
 mode      transcript  attributes  instruction  system message
 sift_s        x
@@ -6,6 +6,8 @@ sift_sp       x           x
 sit_sp        x           x            x
 sift_ssp      x           x                          x
 sit_ssp       x           x            x             x
+sit_s         x                        x
+tsit_s        x                        x             (the target is the transcript, no model is asked)
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from azeros.sift.text import normalize
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
 
-    from azeros.params import Mode, Sift
+    from azeros.params import Mode, Sift, TranscriptMode
 
 START_OF_TURN = "<|im_start|>"
 END_OF_TURN = "<|im_end|>"
@@ -56,7 +58,7 @@ class Prompt:
         return f"{self.input_text} {self.instruction}" if self.instruction else self.input_text
 
 
-def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Prompt:
+def render(mode: Mode | TranscriptMode, supervision: SupervisionSegment, settings: Sift) -> Prompt:
     """The prompt for one utterance.
 
     Raises:
@@ -70,8 +72,8 @@ def render(mode: Mode, supervision: SupervisionSegment, settings: Sift) -> Promp
     prompt = Prompt(
         id=supervision.id,
         metadata=metadata,
-        input_text=metadata["text"] if mode == "sift_s" else wrap_metadata(metadata["text"], metadata),
-        instruction=_instruction(supervision, settings) if mode.startswith("sit_") else "",
+        input_text=metadata["text"] if mode.endswith("_s") else wrap_metadata(metadata["text"], metadata),
+        instruction=_instruction(mode, supervision, settings),
         system_message=system_message,
         prompt="",
     )
@@ -132,6 +134,7 @@ def hash_template(settings: Sift) -> str:
         wrap_metadata("text", {key: key for key in ATTRIBUTES}),
         settings.system_message,
         *(f"{language} {instruction}" for language, instruction in sorted(settings.instructions.items())),
+        *(f"{language} {instruction}" for language, instruction in sorted(settings.transcription.items())),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -152,12 +155,16 @@ def _known(value: object) -> str:
     return UNKNOWN if word in _UNKNOWN_WORDS else word
 
 
-def _instruction(supervision: SupervisionSegment, settings: Sift) -> str:
+def _instruction(mode: Mode | TranscriptMode, supervision: SupervisionSegment, settings: Sift) -> str:
+    if mode.startswith("sift_"):
+        return ""
+    key = "transcription" if mode == "tsit_s" else "instructions"
+    instructions: dict[str, str] = getattr(settings, key)
     try:
-        return settings.instructions[supervision.language or ""]
+        return instructions[supervision.language or ""]
     except KeyError:
         language = f"language '{supervision.language}'" if supervision.language else "no language"
         raise ParamsError(
-            f"sift.instructions: cut {supervision.id} has {language}, there are instructions in "
-            f"{', '.join(settings.instructions)}; add one"
+            f"sift.{key}: cut {supervision.id} has {language}, there are instructions in "
+            f"{', '.join(instructions)}; add one"
         ) from None

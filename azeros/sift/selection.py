@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from azeros.data.manifests import supervision_of, unfit
-from azeros.params import Mode, Params
+from azeros.params import Mode, Params, TranscriptMode
 from azeros.sift.profile import LLMProfile
 from azeros.sift.prompts import Prompt, render
 
@@ -23,7 +23,7 @@ class Rejected:
     detail: str
 
 
-def select(cut: Cut, mode: Mode, params: Params, profile: LLMProfile) -> Prompt | Rejected:
+def select(cut: Cut, mode: Mode | TranscriptMode, params: Params, profile: LLMProfile) -> Prompt | Rejected:
     """The prompt of a cut, or why the language model is not asked about it.
 
     Raises:

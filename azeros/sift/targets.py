@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azeros.params import Mode, Params
+from azeros.params import Mode, Params, TranscriptMode
 from azeros.sift import shards
 from azeros.sift.answers import Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
@@ -30,16 +30,18 @@ class Target:
 
 
 class TargetMaker:
-    """Makes the targets of one mode with one language model."""
+    """Makes the targets of one mode with one language model; tsit_s asks none."""
 
-    def __init__(self, mode: Mode, params: Params, profile: LLMProfile, backend: Backend) -> None:
+    def __init__(
+        self, mode: Mode | TranscriptMode, params: Params, profile: LLMProfile, backend: Backend | None
+    ) -> None:
         self.mode = mode
         self.params = params
         self.profile = profile
         self.backend = backend
         self.provenance = {
             "mode": mode,
-            "backend": backend.identity,
+            "backend": backend.identity if backend else "transcript",
             "llm_revision": profile.revision,
             "template": hash_template(params.sift),
             "generation": {
@@ -90,8 +92,17 @@ class TargetMaker:
         self, number: int, block: list[Cut], work: Path, advance: Callable[[int], object]
     ) -> tuple[list[Prompt | Rejected], list[Answer]]:
         selected = [select(cut, self.mode, self.params, self.profile) for cut in block]
-        prompts = [prompt.prompt for prompt in selected if isinstance(prompt, Prompt)]
-        return selected, answer_all(self.backend, prompts, advance, work / f"{number:06d}.jsonl")
+        prompts = [prompt for prompt in selected if isinstance(prompt, Prompt)]
+        if self.backend is None:
+            advance(len(prompts))
+            return selected, [self._transcript(prompt) for prompt in prompts]
+        rendered = [prompt.prompt for prompt in prompts]
+        return selected, answer_all(self.backend, rendered, advance, work / f"{number:06d}.jsonl")
+
+    def _transcript(self, prompt: Prompt) -> Answer:
+        text = prompt.metadata["text"]
+        (ids,) = self.profile.encode([text])
+        return Answer(text, len(ids) + 1, "stop")  # with the end of the turn
 
     def _judge(self, cut: Cut, prompt: Prompt, answer: Answer) -> Target | Rejected:
         reason = unusable(answer.text, self.params.sift.unusable)
@@ -107,7 +118,7 @@ class TargetMaker:
             "response": answer.text,
             "instruction": prompt.instruction,
             "input_text": prompt.user_text,
-            "from_model": self.profile.llm.path,
+            "from_model": self.profile.llm.path if self.backend else None,
             "finish_reason": answer.finish_reason,
             "provenance": self.provenance,
         }

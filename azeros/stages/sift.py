@@ -97,7 +97,8 @@ def _make_maker(params: Params, wanted: SiftSet, manifest: Path, shard: Shard) -
 
     profile = read_profile(params.foundation.llm)
     num_rows = _look_ahead(manifest, wanted, params, profile, shard)
-    return TargetMaker(wanted.mode, params, profile, make_backend(profile, params.sift)), num_rows
+    backend = None if wanted.mode == "tsit_s" else make_backend(profile, params.sift)
+    return TargetMaker(wanted.mode, params, profile, backend), num_rows
 
 
 def _work_dir(maker: TargetMaker, digest: str) -> Path:

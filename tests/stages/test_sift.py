@@ -24,6 +24,7 @@ from azeros.params import (
     Params,
     Pretrained,
     SiftSet,
+    TranscriptMode,
     Unusable,
     load_params,
 )
@@ -43,7 +44,13 @@ def params(here: Path) -> Params:
     save_random_llm(here / "llm", repetition_penalty=1.1)
     whole = load_params(ROOT / "params.yaml")
     llm = Pretrained(path="llm", revision=None)
-    modes: dict[str, Mode] = {"bare": "sift_s", "told": "sift_sp", "asked": "sit_sp"}
+    modes: dict[str, Mode | TranscriptMode] = {
+        "bare": "sift_s",
+        "told": "sift_sp",
+        "asked": "sit_sp",
+        "described": "sit_s",
+        "transcribed": "tsit_s",
+    }
     sets = {name: SiftSet(corpus="tiny", split="train", mode=mode) for name, mode in modes.items()}
     sets |= whole.sift.sets
     foundation = whole.foundation.model_copy(update={"llm": llm})
@@ -230,6 +237,29 @@ def test_instructions_follow_the_language(params: Params) -> None:
         params.sift.instructions[key] for key in ("en", "en", "zh")
     ]
     assert all(row["input_text"].endswith(f"</audio> {row['instruction']}") for row in custom)
+
+
+def test_an_ablation_asks_about_the_transcript_alone(params: Params) -> None:
+    write_manifest(3)
+    sift.run(params, "described", MANIFESTS, OUTPUT)
+    custom = [cut.supervisions[0].custom for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
+    assert custom[2]["input_text"] == f"number 2 la la {params.sift.instructions['en']}"
+    assert custom[2]["from_model"] == "llm"
+
+
+def test_an_ablation_has_the_transcript_as_its_target_and_asks_no_model(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("azeros.sift.answers.make_backend", None)
+    write_manifest(3, (make_cut("zh", "你好", language="zh"), make_cut("blank", " ")))
+    sift.run(params, "transcribed", MANIFESTS, OUTPUT)
+    custom = [cut.supervisions[0].custom for cut in read_cuts(OUTPUT / "cuts.jsonl.gz")]
+    assert [row["response"] for row in custom] == ["number 0", "number 1 la", "number 2 la la", "你好"]
+    assert [row["instruction"] for row in custom[2:]] == [
+        params.sift.transcription[key] for key in ("en", "zh")
+    ]
+    assert {(row["finish_reason"], row["from_model"]) for row in custom} == {("stop", None)}
+    assert json.loads((OUTPUT / "report.json").read_text())["rejected"] == {"no text": 1}
 
 
 def test_faults_are_named_before_anything_is_generated(params: Params) -> None:
