@@ -1,6 +1,7 @@
 """Settings replaced in params.yaml by dotted key: by `azeros override`, by a flow, by an option of a recipe."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,20 @@ def override(path: Path, values: Mapping[str, Any]) -> Params:
     Raises:
         ParamsError: a key is not there, or a value is wrong; the file is as it was.
     """
+    with _overridden(path, values) as (draft, params):
+        draft.replace(path)
+    return params
+
+
+def check_override(path: Path, values: Mapping[str, Any]) -> Params:
+    """What the settings would be by `override`, which raises the same; nothing is written."""
+    with _overridden(path, values) as (_, params):
+        return params
+
+
+@contextmanager
+def _overridden(path: Path, values: Mapping[str, Any]) -> Iterator[tuple[Path, Params]]:
+    """The file as it would be, beside `path`, and what it says; it is gone when the block ends."""
     yaml = YAML(pure=True)
     yaml.preserve_quotes, yaml.width = True, 120
     yaml.representer.add_representer(
@@ -36,14 +51,14 @@ def override(path: Path, values: Mapping[str, Any]) -> Params:
     try:
         with draft.open("w", encoding="utf-8") as stream:
             yaml.dump(document, stream)
-        params = load_params(draft)
-        draft.replace(path)
-    except ParamsError as error:
-        reason = str(error).replace(str(draft), str(path))
-        raise ParamsError(f"overriding {', '.join(values)}: {reason}") from error
+        try:
+            params = load_params(draft)
+        except ParamsError as error:
+            reason = str(error).replace(str(draft), str(path))
+            raise ParamsError(f"overriding {', '.join(values)}: {reason}") from error
+        yield draft, params
     finally:
         draft.unlink(missing_ok=True)
-    return params
 
 
 def read_overrides(items: Iterable[str]) -> dict[str, Any]:

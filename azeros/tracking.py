@@ -210,8 +210,17 @@ def flatten(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def store_uri() -> str:
-    """Where MLflow keeps runs and models."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_STORE
+    """Where MLflow keeps runs and models; the same from every folder."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_STORE
+    if not uri.startswith(_SQLITE):
+        return uri
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
+
+
+def _artifacts() -> str | None:
+    """Where they go: beside the database, whatever folder a stage runs in. A server knows for itself."""
+    uri = store_uri()
+    return str(Path(uri.removeprefix(_SQLITE)).parent / "mlruns") if uri.startswith(_SQLITE) else None
 
 
 def connect() -> "MlflowClient":
@@ -233,7 +242,9 @@ def _open(name: str, params: Mapping[str, Any]) -> _Store:
 
     with _one_at_a_time(store_uri()):
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        experiment_id = (
+            experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, _artifacts())
+        )
         journal.deliver(client, experiment_id)
         parent_id = _parent_run(client, experiment_id)
     tags = _origin() | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})

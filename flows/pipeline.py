@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -112,24 +111,31 @@ def run_stage(stage: str, pipeline: str) -> State[None]:
 
     Raises StageError if the stage fails. A cancelled task takes the stage's processes with it.
     """
+    lines = run_dvc(
+        f"stage {stage}", ["repro", "--single-item", stage], {PARENT_VARIABLE: pipeline}, f"dvc repro {stage}"
+    )
+    skips = (f"Stage '{stage}' didn't change, skipping", f"Stage '{stage}' is cached - skipping run")
+    return Completed(name="Cached" if any(line.startswith(skips) for line in lines) else None)
+
+
+def run_dvc(what: str, arguments: Sequence[str], environment: Mapping[str, str], remedy: str) -> list[str]:
+    """Run DVC, log each line that it prints when it comes, and return them.
+
+    Raises StageError, which says `what` failed, DVC's last words and the `remedy`. If the task is cancelled, DVC's
+    processes end too.
+    """
     logger = get_run_logger()
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    skipped, last_lines = False, deque[str](maxlen=2)
-    with _process_group(command, {PARENT_VARIABLE: pipeline, "PYTHONUNBUFFERED": "1"}) as process:
+    lines: list[str] = []
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    with _process_group(command, {"PYTHONUNBUFFERED": "1", **environment}) as process:
         assert process.stdout is not None
-        for line in map(str.rstrip, process.stdout):
-            if line:
-                logger.info(line)
-                last_lines.append(line)
-            skipped |= line.startswith(
-                (f"Stage '{stage}' didn't change, skipping", f"Stage '{stage}' is cached - skipping run")
-            )
+        for line in filter(None, map(str.rstrip, process.stdout)):
+            logger.info(line)
+            lines.append(line)
         exit_code = process.wait()
     if exit_code:
-        raise StageError(
-            f"stage {stage} failed ({exit_code}): {' | '.join(last_lines)}; try: dvc repro {stage}"
-        )
-    return Completed(name="Cached") if skipped else Completed()
+        raise StageError(f"{what} failed ({exit_code}): {' | '.join(lines[-2:])}; try: {remedy}")
+    return lines
 
 
 @contextmanager
@@ -183,12 +189,20 @@ def main(arguments: list[str]) -> None:
     elif arguments:
         raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
     else:
-        with ExitStack() as stack:
-            if not _server_answers():  # Prefect then starts a private one for this run
-                stack.enter_context(temporary_settings(restore_defaults={PREFECT_API_URL}))
-                # and stops it at exit, which a process that SIGTERM ends outright never reaches.
-                signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        with some_server():
             train_azeros()
+
+
+@contextmanager
+def some_server() -> Iterator[None]:
+    """Flows that run inside use the Prefect server that is there, or a private one."""
+    if _server_answers():
+        yield
+        return
+    # SIGTERM would end the process outright, and leave the private server.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
 
 
 if __name__ == "__main__":

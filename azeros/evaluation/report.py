@@ -75,6 +75,16 @@ def summary(results: Results) -> list[str]:
     return lines
 
 
+def figure_table(results: Results) -> list[str]:
+    """The figures as lines of a Markdown table in %, intervals in brackets, a column a system."""
+    lines = [f"| | {' | '.join(results)} | n |", f"|---|{'---:|' * (len(results) + 1)}"]
+    for kind in _kinds(results):
+        cells = [_cell(figures.get(kind)) for figures in results.values()]
+        count = max(figures[kind].count for figures in results.values() if kind in figures)
+        lines.append(f"| {_TITLES.get(kind, kind)} | {' | '.join(cells)} | {count} |")
+    return lines
+
+
 def _kinds(results: Results) -> list[str]:
     """Whatever is a share of some system, in order."""
     kinds = dict.fromkeys(kind for figures in results.values() for kind in figures)
@@ -84,16 +94,10 @@ def _kinds(results: Results) -> list[str]:
 def _markdown(
     results: Results, gaps: Gaps, asks: Sequence[Ask], answers: Mapping[str, Mapping[Ask, str]]
 ) -> str:
-    systems = list(results)
     lines = ["# Held-out speech", "", "Shares in %, 95 % interval in brackets. `text` is the language model itself, given the transcript",
              "(and, for questions about the speaker,",
-             "the true attributes): the ceiling. The others hear.", "", "![abilities](abilities.svg)", "",
-             f"| | {' | '.join(systems)} | n |", f"|---|{'---:|' * (len(systems) + 1)}"]  # fmt: skip
-    for kind in _kinds(results):
-        cells = [_cell(results[system].get(kind)) for system in systems]
-        count = max(figures[kind].count for figures in results.values() if kind in figures)
-        lines.append(f"| {_TITLES.get(kind, kind)} | {' | '.join(cells)} | {count} |")
-    lines += ["", *section(gaps), "## What they said", ""]
+             "the true attributes): the ceiling. The others hear.", "", "![abilities](abilities.svg)", ""]  # fmt: skip
+    lines += [*figure_table(results), "", *section(gaps), "## What they said", ""]
     for kind in dict.fromkeys(ask.kind for ask in asks):
         ask = next(ask for ask in asks if ask.kind == kind)
         lines += [f"**{kind}**: {ask.text} {ask.instruction}".rstrip(), ""]
