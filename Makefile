@@ -1,6 +1,6 @@
 # make run: audio to packaged model.  make test: the tests.  Each sets up .venv first, once.
 PYTHON ?= python3
-EXTRAS = train,flows,serve,onnx,dev
+EXTRAS = train,flows,dask,serve,onnx,dev
 STAMP = .venv/.stamp
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def default_device() -> torch.device:
-    """This process's GPU, which torchrun numbers by LOCAL_RANK; the CPU where there is none."""
+    """This process's GPU, by the number in LOCAL_RANK (torchrun's), as far as they go round; the CPU where there is none."""
     import torch
 
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")

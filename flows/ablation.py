@@ -23,7 +23,8 @@ from azeros.overrides import check_override
 from azeros.params import read_yaml
 from azeros.tracking import store_uri
 from azeros.work import WORK_ROOT, write_text
-from flows.pipeline import PARAMS, run_dvc, some_server
+from flows.pipeline import PARAMS, some_server
+from flows.stages import run_dvc
 
 VARIANTS = Path("flows/ablation.yaml")
 REPORT = Path("reports/ablation.md")

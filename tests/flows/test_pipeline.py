@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from azeros.errors import StageError
-from flows.pipeline import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
+from flows.stages import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
 from tests.conftest import ROOT
 from tests.test_architecture import STAGES
 
