@@ -11,11 +11,17 @@ from azeros.params import Dtype, Params
 if TYPE_CHECKING:
     from azeros.model.speech_llm import AZerosModel
 
+ADAPTERS = (
+    "adapters"  # in the output of a training stage: a folder for each stage that trained the language model
+)
+
 
 def build_model(
     params: Params, paraling: bool, projectors: Path | None = None, dtype: Dtype = "float32"
 ) -> AZerosModel:
     """The foundation, on the GPU if there is one, with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
+
+    What that stage and those before it learned by LoRA is added to the language model's weights.
 
     Args:
         params: settings; `foundation` says where the frozen models are.
@@ -28,6 +34,7 @@ def build_model(
     """
     import torch
 
+    from azeros.model.adapters import merge_adapters
     from azeros.model.checkpoint import load_projectors
     from azeros.model.speech_llm import AZerosModel
 
@@ -43,6 +50,7 @@ def build_model(
     torch.nn.Module.to(model, default_device())
     if projectors:
         load_projectors(model, projectors / "projectors.safetensors")
+        merge_adapters(model.llm, projectors / ADAPTERS)
     return model
 
 

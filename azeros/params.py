@@ -271,6 +271,14 @@ class Validation(Section):
     num_answers: Annotated[int, Field(ge=0)]  # of them, whose answers are kept
 
 
+class Lora(Section):
+    """Low-rank matrices that are trained in the language model's own layers."""
+
+    rank: Count
+    alpha: Count  # alpha / rank scales what they add
+    modules: Annotated[list[Word], Field(min_length=1)]  # names of the layers: q_proj, v_proj, ...
+
+
 class TrainStage(Section):
     """Settings of one training stage."""
 
@@ -295,6 +303,7 @@ class TrainStage(Section):
     max_unreadable_share: Share  # of the recordings, which are left out
     validation: Validation | None
     average: Average | None
+    lora: Lora | None
     spec_augment: bool  # mask and warp features, as the paper does; what is stored cannot be augmented
 
     @model_validator(mode="after")

@@ -77,14 +77,11 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path) -> Plan:
     Raises:
         StageError, ManifestError, ModelError, AudioError: what the stage itself would say of its inputs.
     """
-    from azeros.foundation import build_model
-    from azeros.stages.train import read_inputs
+    from azeros.stages.train import read_inputs, trainable_model
 
     inputs = read_inputs(params, name, targets, models)
     stage = inputs.stage
-    model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
-    if inputs.start:
-        model.speech_encoder_projector.requires_grad_(False)
+    model = trainable_model(params, name, inputs)
     rows = [row for of_set in inputs.sets.values() for row in of_set]
     cuts = list({row.key: row.cut for row in rows}.values())
     audio_s = sum(cut.duration for cut in cuts)

@@ -91,7 +91,6 @@ def _run(
     params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
 ) -> None:
     from azeros import tracking
-    from azeros.foundation import build_model
     from azeros.training.loop import num_tokens, train
     from azeros.training.rows import batches, with_tagged
     from azeros.training.unreadable import Unreadable
@@ -108,9 +107,7 @@ def _run(
         if processes.is_first:
             run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
             draft = stack.enter_context(stage_output(output))
-        model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
-        if inputs.start:
-            model.speech_encoder_projector.requires_grad_(False)
+        model = trainable_model(params, name, inputs)
         with processes.one_after_the_first():
             encoder = _encoder(params, stage, model, sets, manifests, unreadable)
         share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
@@ -127,10 +124,29 @@ def _run(
         num_unreadable = len(processes.union(unreadable.ids))
         if run_log:
             _write(draft, model, curve, _metrics(inputs, num_unreadable, curve[-1]), run_log)
+            _write_adapters(draft, model, name, inputs, run_log)
     if processes.is_first:
         shutil.rmtree(work)
         if is_fresh:
             compare(f"train@{name}", inputs.key, time.monotonic() - began_s)
+
+
+def trainable_model(params: Params, name: str, inputs: Inputs) -> AZerosModel:
+    """The model that stage `name` starts with; what it is to train requires gradients.
+
+    Raises:
+        ModelError: a part is missing or does not fit.
+    """
+    from azeros.foundation import build_model
+    from azeros.model.adapters import add_adapter
+
+    stage = inputs.stage
+    model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
+    if inputs.start:
+        model.speech_encoder_projector.requires_grad_(False)
+    if stage.lora:
+        add_adapter(model.llm, stage.lora, params.seed)
+    return model
 
 
 def _encoder(
@@ -217,6 +233,19 @@ def _write(
     write_json(draft / "metrics.json", metrics)
     for artifact in ("projectors.safetensors", "curve.csv", "validation.csv", "metrics.json"):
         run_log.log_artifact(draft / artifact)
+
+
+def _write_adapters(draft: Path, model: AZerosModel, name: str, inputs: Inputs, run_log: StageRun) -> None:
+    """Of this stage, and of those that it goes on from."""
+    from azeros.foundation import ADAPTERS
+    from azeros.model.adapters import save_adapter
+
+    if inputs.start and (inputs.start / ADAPTERS).is_dir():
+        shutil.copytree(inputs.start / ADAPTERS, draft / ADAPTERS)
+    if inputs.stage.lora:
+        save_adapter(model.llm, draft / ADAPTERS / name)
+    if (draft / ADAPTERS).is_dir():
+        run_log.log_artifact(draft / ADAPTERS)
 
 
 def _metrics(inputs: Inputs, num_unreadable: int, last: dict[str, float]) -> dict[str, object]:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from azeros.foundation import build_model
+from azeros.params import load_params
 from tests.small import FEW, complaint, digests, run, start, wait_for, write_params
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
@@ -95,6 +97,29 @@ def test_live_encoding_trains_and_stores_nothing(inputs: Path) -> None:
     assert result.exit_code == 0, result.stderr
     assert projectors(Path("models/live")).keys() == projectors(Path("models/stage1")).keys()
     assert not Path(".work/encoded").exists()
+
+
+def test_what_lora_learns_is_kept_through_the_stages(inputs: Path) -> None:
+    lora = {"rank": 2, "alpha": 4, "modules": ["q_proj", "v_proj"]}
+    few = {"num_steps": 4, "log_every_steps": 4, "checkpoint_every_steps": 2, "validation": None}
+    settings = {f"train.{stage}.{key}": value for stage in ("stage1", "stage2") for key, value in few.items()}
+    params = load_params(
+        write_params(
+            Path("params.yaml"), FEW | settings | {"train.stage1.lora": lora, "train.stage2.lora": lora}
+        )
+    )
+    for stage, arguments in (("stage1", STAGE1), ("stage2", STAGE2)):
+        assert run(*arguments, f"models/{stage}").exit_code == 0
+    first, second = (digests(Path(f"models/{stage}/adapters")) for stage in ("stage1", "stage2"))
+    assert {Path(name).parts[0] for name in second} == {"stage1", "stage2"}
+    assert {name: digest for name, digest in second.items() if name.startswith("stage1/")} == first
+    weights = [
+        dict(build_model(params, paraling=True, projectors=folder).llm.named_parameters())
+        for folder in (None, Path("models/stage1"), Path("models/stage2"))
+    ]
+    changed = {name for name, weight in weights[0].items() if not torch.equal(weight, weights[1][name])}
+    assert {name.split(".")[-2] for name in changed} == {"q_proj", "v_proj"}
+    assert changed == {name for name in changed if not torch.equal(weights[1][name], weights[2][name])}
 
 
 @pytest.mark.slow
