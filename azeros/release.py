@@ -17,7 +17,7 @@ from azeros.data.catalog import read_catalog
 from azeros.data.licenses import verdict
 from azeros.errors import StageError
 from azeros.params import Params
-from azeros.work import git, hash_files, link_or_copy, stage_output
+from azeros.work import git, hash_files, link_or_copy, stage_output, write_text
 
 if TYPE_CHECKING:
     from azeros.registry import Version
@@ -27,6 +27,8 @@ CHAMPION_LINK = RELEASES / "champion"
 _CARD = "README.md"
 _MODEL = Path("models/azeros")
 _METRICS = Path("reports/evaluate/metrics.json")
+_REPORT = Path("reports/model_card.md")
+_CEILING = "text"  # the language model itself, given the transcript
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def run(params: Params) -> Outcome:
     record = _record(params)
     registry = Registry(params.release.model)
     record["runs"] = registry.runs_of(record["model"])
+    write_text(_REPORT, card(record))
     known = {_identity(version.record): version for version in registry.versions()}
     champion = registry.champion()
     version = known.get(_identity(record)) or registry.add(_keep(record), record)
@@ -167,6 +170,8 @@ def _record(params: Params) -> dict[str, Any]:
         "metric": f"{system} {metric}",
         "figure": figure,
         "figures": figures[system],
+        "ceiling": figures.get(_CEILING, {}),
+        "heard": {"corpora": params.evaluate.corpora, "languages": sorted(params.evaluate.instructions)},
         "data": {path: digest for path, digest in outs.items() if path.startswith("data/manifests/")},
         "outs": outs,
         "foundation": params.foundation.model_dump(mode="json"),
@@ -217,9 +222,10 @@ def _keep(record: dict[str, Any]) -> Path:
 def card(record: dict[str, Any]) -> str:
     """The model card, in the form that the hub shows."""
     rows = [
-        f"| {name} | {100 * f['value']:.1f} [{100 * f['low']:.1f}, {100 * f['high']:.1f}] | {f['count']} |"
+        f"| {name} | {_cell(f)} | {_cell(record['ceiling'].get(name))} | {f['count']} |"
         for name, f in record["figures"].items()
     ]
+    heard = record["heard"]
     foundation = [f"- {name}: `{source}`" for name, source in _sources(record).items()]
     catalog = read_catalog().corpora
     terms = [
@@ -232,13 +238,22 @@ def card(record: dict[str, Any]) -> str:
         "# A speech LLM made by azeros", "",
         "Two projectors, trained on a frozen language model's own answers, let it hear. Load it with",
         "`AZerosModel.from_pretrained`.", "",
-        "## Figures", "", "On held-out recordings, in %, with 95 % intervals.", "", "| | value | n |", "|---|---:|---:|", *rows, "",
+        "## Figures", "", "On held-out recordings, in %, with 95 % intervals; beside it the language model itself, given the transcript.", "",
+        "| | hears | reads | n |", "|---|---:|---:|---:|", *rows, "",
+        "## Limits", "", "What it does not reach of the column `reads`, hearing loses. Measured were recordings of "
+        f"{', '.join(heard['corpora'])}, questions in {', '.join(heard['languages'])}: of other speech nothing is known.", "",
         "## Frozen models", "", *foundation, "", "Their own terms hold too.", "",
         "## Data", "", *terms, "", verdict(record["corpora"].values()), "",
         "## Origin", "", f"Commit `{record['commit']}`.", *(f"{what} `{run}`." for what, run in record["runs"].items()),
         *(f"Not reproducible: {p}." for p in record["problems"]), "",
         "| file | md5 |", "|---|---|", *outs, "",
     ])  # fmt: skip
+
+
+def _cell(figure: dict[str, float] | None) -> str:
+    if figure is None:
+        return ""
+    return f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 
 def _sources(record: dict[str, Any]) -> dict[str, str]:

@@ -97,7 +97,8 @@ def main(arguments: list[str]) -> None:
         flows = (train_azeros, prepare_data, evaluate, release)
         # One at a time: the stages of two runs in one checkout would want the same outputs.
         deployments: list[Any] = [flow.to_deployment(name=DEFAULT_DEPLOYMENT) for flow in flows]
-        serve(*deployments, limit=1)
+        paper: Any = train_azeros.to_deployment(name="paper", parameters={"overrides": ["flows/paper.yaml"]})
+        serve(*deployments, paper, limit=1)
     elif arguments:
         raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
     else:

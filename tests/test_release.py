@@ -88,7 +88,9 @@ def test_the_better_model_becomes_the_champion(
     make(0.9, "third")
     assert release.run(params).promoted
     assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "third"
-    assert "| plain | 90.0 [85.0, 95.0] | 400 |" in (release.CHAMPION_LINK / "README.md").read_text()
+    card = (release.CHAMPION_LINK / "README.md").read_text()
+    assert "| plain | 90.0 [85.0, 95.0] |  | 400 |" in card
+    assert Path("reports/model_card.md").read_text() == card
     assert release.run(params) == release.Outcome(3, False, "it is the champion already")
 
     states = {what: state for what, _, state in release.lineage(params, "champion")}
@@ -154,7 +156,9 @@ def test_what_is_missing_is_named(tmp_path: Path, params: Params, monkeypatch: p
 
 def test_the_card_is_valid_front_matter() -> None:
     record = {
-        "figures": {"plain": figure(0.5)},
+        "figures": {"plain": figure(0.5), "gap": figure(0.25)},
+        "ceiling": {"plain": figure(1.0)},
+        "heard": {"corpora": ["mine"], "languages": ["en", "zh"]},
         "foundation": {
             "llm": {"path": "Qwen/Qwen2.5-7B-Instruct", "revision": "abc"},
             "paraling_encoder": None,
@@ -167,6 +171,9 @@ def test_the_card_is_valid_front_matter() -> None:
     }
     _, front, body = release.card(record).split("---\n", 2)
     assert YAML(typ="safe").load(front) == {"library_name": "azeros", "pipeline_tag": "audio-text-to-text"}
+    assert "| plain | 50.0 [45.0, 55.0] | 100.0 [95.0, 105.0] | 400 |" in body
+    assert "| gap | 25.0 [20.0, 30.0] |  | 400 |" in body
+    assert "recordings of mine, questions in en, zh" in body
     assert "- llm: `Qwen/Qwen2.5-7B-Instruct abc`" in body
     assert "MLflow run `1f`." in body
     assert "- mine: your own recordings, yours" in body

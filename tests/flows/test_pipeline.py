@@ -169,6 +169,7 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
         wait_until(lambda: answers(f"{address}/health"), server)
         with started([sys.executable, "-m", "flows.pipeline", "serve"], releasable, environment) as served:
             wait_until(lambda: "train-azeros/local" in ask("ls").stdout, served)
+            assert "flows/paper.yaml" in ask("inspect", "train-azeros/paper").stdout
             found = ask("run", "train-azeros", "-p", 'overrides=["seed=2"]', "--watch")
     assert "Completed" in found.stdout, found.stdout
     assert (releasable / "last").read_text() == "11"
