@@ -122,9 +122,9 @@ class _Timed:
     encoder: Any
     times_s: list[float] = field(default_factory=list)
 
-    def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut."""
-        frames: dict[str, int] = self.encoder.num_frames(cut)
+    def num_frames(self, row: Row) -> dict[str, int]:
+        """Branch -> encoder frames of a row."""
+        frames: dict[str, int] = self.encoder.num_frames(row)
         return frames
 
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Sequence[Any]]]:
@@ -146,7 +146,9 @@ def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, lis
 
     encoder = _Timed(LiveEncoder(model, seed if stage.spec_augment else None))
     sampled = {name: _spread(rows, _SAMPLED_BATCHES * stage.batch_size) for name, rows in sets.items()}
-    stream = batches(sampled, stage.sets, stage.batch_size, seed, lambda row: num_tokens(row, model, encoder))
+    stream = batches(
+        sampled, stage.sets, stage.batch_size, seed, lambda rows: num_tokens(rows, model, encoder)
+    )
     few: dict[str, Any] = {
         "num_steps": _NUM_STEPS,
         "log_every_steps": 1,
@@ -201,7 +203,7 @@ def _spread(items: Sequence[Any], num: int) -> list[Any]:
 
 def _mean_duration_s(sets: Mapping[str, list[Row]], stage: TrainStage) -> float:
     """Of the rows as they are mixed, by hours times weight."""
-    hours = {name: sum(row.cut.duration for row in rows) for name, rows in sets.items()}
+    hours = {name: sum(row.duration_s for row in rows) for name, rows in sets.items()}
     shares = {name: hours[name] * stage.sets[name] for name in sets}
     means = {name: hours[name] / len(rows) for name, rows in sets.items()}
     return sum(shares[name] * means[name] for name in sets) / sum(shares.values())

@@ -115,7 +115,9 @@ def utterances(num: int) -> list[Row]:
         )
         duration_s = max(1.0, len(said) / CHARS_PER_S)
         segment = SupervisionSegment(f"{index}", f"{index}", 0.0, duration_s, text=said)
-        rows.append(Row(MonoCut(f"{index}", 0.0, duration_s, channel=0, supervisions=[segment]), "", answer))
+        rows.append(
+            Row.of(MonoCut(f"{index}", 0.0, duration_s, channel=0, supervisions=[segment]), "", answer)
+        )
     return rows
 
 
@@ -195,7 +197,7 @@ def ours(
 
 def _audio_s(stream: Sequence[list[Row]]) -> float:
     """Of a step."""
-    return sum(row.cut.duration for rows in stream for row in rows) / len(stream)
+    return sum(row.duration_s for rows in stream for row in rows) / len(stream)
 
 
 def main() -> None:
@@ -219,12 +221,11 @@ def main() -> None:
     rows = utterances(args.steps * BATCH_SIZE)
     drawn = torch.Generator().manual_seed(1)
     features = {
-        row.key: torch.randn(int(row.cut.duration * FRAMES_PER_S), 80, generator=drawn) * 3 - 8
-        for row in rows
+        row.key: torch.randn(int(row.duration_s * FRAMES_PER_S), 80, generator=drawn) * 3 - 8 for row in rows
     }
     live = Features(model, features)
     in_order = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
-    by_length = batches({"rows": rows}, stage.sets, BATCH_SIZE, 1, lambda row: num_tokens(row, model, live))
+    by_length = batches({"rows": rows}, stage.sets, BATCH_SIZE, 1, lambda rows: num_tokens(rows, model, live))
     fresh = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     def start_again() -> None:

@@ -117,7 +117,7 @@ def _run(
         }
         mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
         stream = batches(
-            mixed, weights, stage.batch_size, params.seed, lambda row: num_tokens(row, model, encoder)
+            mixed, weights, stage.batch_size, params.seed, lambda rows: num_tokens(rows, model, encoder)
         )
         log = _log(params, stage, model, manifests, run_log) if run_log else lambda values, step: {}
         curve = train(model, stream, encoder, stage, work, log, processes)

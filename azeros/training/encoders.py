@@ -37,8 +37,8 @@ Features = dict[str, Tensor]
 class Encoder(Protocol):
     """Batches to encoder outputs, in two steps: the first may run ahead of training."""
 
-    def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut: what batches are sorted by."""
+    def num_frames(self, row: Row) -> dict[str, int]:
+        """Branch -> encoder frames of a row: what batches are sorted by."""
 
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], Sequence[Any]]]:
         """Each batch with what `encode` takes, one item a row."""
@@ -53,9 +53,9 @@ class StoredEncoder:
     def __init__(self, encoded: EncodedCuts) -> None:
         self._encoded = encoded
 
-    def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut."""
-        return self._encoded.num_frames(cut.id)
+    def num_frames(self, row: Row) -> dict[str, int]:
+        """Branch -> encoder frames of a row."""
+        return self._encoded.num_frames(row.key)
 
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[str]]]:
         """Each batch with the ids of its cuts."""
@@ -80,9 +80,9 @@ class LiveEncoder:
         self._seed = augment_seed
         self._unreadable = unreadable or Unreadable()
 
-    def num_frames(self, cut: Cut) -> dict[str, int]:
-        """Branch -> encoder frames of a cut, to within two."""
-        num = round(cut.duration * FRAMES_PER_S)
+    def num_frames(self, row: Row) -> dict[str, int]:
+        """Branch -> encoder frames of a row, to within two."""
+        num = round(row.duration_s * FRAMES_PER_S)
         return {name: num // encoder.stride for name, encoder in self._model.encoders().items()}
 
     def load(self, stream: Iterator[list[Row]]) -> Iterator[tuple[list[Row], list[Features]]]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from azeros.errors import StageError
 from azeros.model.checkpoint import read_weights
 from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
 from azeros.model.encoding import EncoderOutputs
-from azeros.model.processing import IGNORED
+from azeros.model.processing import IGNORED, TRUNCATED
 from azeros.model.speech_llm import AZerosModel
 from azeros.params import TrainStage
 from azeros.progress import track
@@ -37,6 +38,7 @@ from azeros.training.schedule import learning_rate
 _REMEDY = "lower train.*.schedule.base_lr, set train.*.max_gradient_norm, or look at the cuts; the last state is kept"
 # Nats a token. Below it a few odd rows make the loss several times larger, and nothing is lost.
 _CALM_LOSS = 0.1
+_TOKENISED_ROWS = 10_000
 # The tags of stage 2 around the one slot that stage 1 has.
 _TAGGED = PARALING_WRAPPED.replace(AUDIO_TOKEN, "", 1)
 VALIDATION_FIELDS = ("step", "gap_divergence", "gap_agreement")
@@ -72,13 +74,29 @@ def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": user}, {"role": "assistant", "content": row.response}]
 
 
-def num_tokens(row: Row, model: AZerosModel, encoder: Encoder) -> int:
-    """How many positions of the language model the row takes, its audio included."""
+def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> list[int]:
+    """How many positions of the language model each row takes, its audio included."""
     wrapped = model.audio_token_wrapped
-    read = len(model.processor.encode_training(messages_of(row, wrapped), wrapped).ids)
-    frames = encoder.num_frames(row.cut)
-    slots = [num // getattr(model, f"{branch}_encoder_projector").rate for branch, num in frames.items()]
-    return read - len(slots) + sum(slots)
+    rates = {branch: getattr(model, f"{branch}_encoder_projector").rate for branch in model.encoders()}
+
+    @cache
+    def around(instruction: str, tagged: bool, cut_off: bool) -> int:
+        """Tokens beside audio and answer."""
+        row = Row("", 0.0, instruction, TRUNCATED if cut_off else "", b"", tagged)
+        read = model.processor.encode_training(messages_of(row, wrapped), wrapped).ids
+        return len(read) - len(rates)
+
+    nums: list[int] = []
+    for start in range(0, len(rows), _TOKENISED_ROWS):
+        some = rows[start : start + _TOKENISED_ROWS]
+        answers = [row.response.partition(TRUNCATED) for row in some]
+        # All at once, which is ten times faster than one by one.
+        ids = model.tokenizer([answer for answer, _, _ in answers], add_special_tokens=False)["input_ids"]
+        for row, (_, cut_off, _), answer in zip(some, answers, ids, strict=True):
+            frames = encoder.num_frames(row)
+            heard = sum(num // rates[branch] for branch, num in frames.items())
+            nums.append(around(row.instruction, row.tagged, bool(cut_off)) + heard + len(answer))
+    return nums
 
 
 def train(
@@ -186,7 +204,7 @@ def _step(
     ]
     supervised = [int((part["labels"][:, 1:] != IGNORED).sum()) for part in inputs]
     masks = [part["attention_mask"] for part in inputs]
-    audio_s = sum(row.cut.duration for rows, _ in micro_batches for row in rows)
+    audio_s = sum(row.duration_s for rows, _ in micro_batches for row in rows)
     num_supervised, num_tokens, num_positions, audio_s = processes.sums(
         [
             sum(supervised),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+import sys
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from azeros.data.manifests import cut_text, read_cuts, unfit
+from azeros.data.manifests import read_lines, unfit
 from azeros.errors import ManifestError
 from azeros.params import Filter
 
@@ -20,20 +23,36 @@ if TYPE_CHECKING:
 _POOL_BATCHES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One utterance with the answer that is to be learned."""
+    """One utterance with the answer that is to be learned; small, as millions are held at once."""
 
-    cut: Cut
+    key: str
+    """The id of its cut, under which its audio is stored."""
+    duration_s: float
     instruction: str
     response: str
+    packed: bytes
+    """Where its sound is: its cut, without what is said in it, as compressed JSON."""
     tagged: bool = False
     """Whether the one slot of stage 1 stands in the tags of stage 2 all the same."""
 
+    @classmethod
+    def of(cls, cut: Cut, instruction: str, response: str) -> Row:
+        """The row of a cut."""
+        return cls(cut.id, cut.duration, instruction, response, _pack(cut.to_dict()))
+
     @property
-    def key(self) -> str:
-        """What the row's audio is stored under."""
-        return str(self.cut.id)
+    def cut(self) -> Cut:
+        """Its sound."""
+        from lhotse.serialization import deserialize_item
+
+        cut: Cut = deserialize_item(json.loads(zlib.decompress(self.packed)))
+        return cut
+
+
+def _pack(cut: Mapping[str, Any]) -> bytes:
+    return zlib.compress(json.dumps({**cut, "supervisions": []}, ensure_ascii=False).encode(), level=1)
 
 
 def read_rows(
@@ -50,26 +69,33 @@ def read_rows(
     Raises:
         ManifestError: a cut has no target or one by another author, or none is left.
     """
+    manifest = targets / "cuts.jsonl.gz"
     rows: list[Row] = []
     rejects: dict[str, int] = {}
-    for cut in read_cuts(targets / "cuts.jsonl.gz"):
-        reason = unfit(cut.duration, cut_text(cut), settings)
+
+    def read(line: dict[str, Any]) -> None:
+        (said,) = line["supervisions"]
+        custom = said.get("custom") or {}
+        reason = unfit(line["duration"], said.get("text") or "", settings)
         if reason:
             rejects[reason] = rejects.get(reason, 0) + 1
-            continue
-        custom = cut.supervisions[0].custom or {}
+            return
         if "response" not in custom:
             raise ManifestError(
-                f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`"
+                f"{manifest}: cut {line['id']} has no response: make the targets with `azeros sift`"
             )
         provenance = custom.get("provenance") or {}
         if author and provenance and any(provenance.get(name) != value for name, value in author.items()):
             raise ManifestError(
-                f"{targets}/cuts.jsonl.gz: cut {cut.id}: {custom.get('from_model')} wrote its target, in another revision or "
+                f"{manifest}: cut {line['id']}: {custom.get('from_model')} wrote its target, in another revision or "
                 f"with other prompts than foundation.llm and sift now have: run `dvc repro sift@{targets.name}`, or allow "
                 "it by train.foreign_targets"
             )
-        rows.append(Row(cut, custom.get("instruction") or "", custom["response"]))
+        instruction = sys.intern(custom.get("instruction") or "")
+        rows.append(Row(line["id"], line["duration"], instruction, custom["response"], _pack(line)))
+
+    for _ in read_lines(manifest, read):
+        pass
     if not rows:
         raise ManifestError(
             f"{targets}: no row is left to train on ({rejects}): widen `filter` in params.yaml"
@@ -95,7 +121,7 @@ def batches(
     weights: Mapping[str, float],
     batch_size: int,
     seed: int,
-    length: Callable[[Row], int],
+    lengths: Callable[[list[Row]], Iterable[int]],
 ) -> Iterator[list[Row]]:
     """Endless batches that mix the sets by hours times weight; the n-th is a function of the arguments alone, so a resumed run skips to it.
 
@@ -104,23 +130,26 @@ def batches(
         weights: of the sets, by their names.
         batch_size: rows of a batch.
         seed: of the order.
-        length: how much room a row takes in a batch; rows of like length come together.
+        lengths: how much room each of some rows takes in a batch; rows of like length come together.
     """
     rng = random.Random(seed)
     names = sorted(sets)
-    hours = [sum(row.cut.duration for row in sets[name]) / 3600 for name in names]
+    hours = [sum(row.duration_s for row in sets[name]) / 3600 for name in names]
     shares = [h * weights[name] for name, h in zip(names, hours, strict=True)]
-    measured = {name: [(length(row), row) for row in sets[name]] for name in names}
-    streams = {name: _shuffled(measured[name], random.Random(f"{seed}-{name}")) for name in names}
+    measured = {name: array("I", lengths(sets[name])) for name in names}
+    streams = {name: _shuffled(len(sets[name]), random.Random(f"{seed}-{name}")) for name in names}
     while True:
-        drawn = rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
-        pool = [row for _, row in sorted((next(streams[name]) for name in drawn), key=itemgetter(0))]
-        chunks = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+        drawn = [
+            (name, next(streams[name])) for name in rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
+        ]
+        drawn.sort(key=lambda place: measured[place[0]][place[1]])
+        chunks = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
         rng.shuffle(chunks)
-        yield from chunks
+        for chunk in chunks:
+            yield [sets[name][index] for name, index in chunk]
 
 
-def _shuffled(rows: list[tuple[int, Row]], rng: random.Random) -> Iterator[tuple[int, Row]]:
-    """All rows in random order, again and again."""
+def _shuffled(num: int, rng: random.Random) -> Iterator[int]:
+    """All numbers below `num` in random order, again and again."""
     while True:
-        yield from rng.sample(rows, len(rows))
+        yield from rng.sample(range(num), num)

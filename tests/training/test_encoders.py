@@ -32,7 +32,7 @@ def rows(tmp_path: Path) -> list[Row]:
         recording = Recording.from_file(path)
         said = SupervisionSegment(path.stem, recording.id, 0.0, recording.duration, text="a")
         cut = MonoCut(path.stem, 0.0, recording.duration, 0, supervisions=[said], recording=recording)
-        made.append(Row(cut, "", f"the number is {index}."))
+        made.append(Row.of(cut, "", f"the number is {index}."))
     return made
 
 
@@ -62,7 +62,7 @@ def test_live_outputs_are_the_models(rows: list[Row], model: AZerosModel) -> Non
     assert expected.paraling is not None
     assert torch.equal(ours.paraling, expected.paraling)
     for row, num in zip(batch, expected.speech_lens.tolist(), strict=True):
-        assert abs(live.num_frames(row.cut)["speech"] - num) <= 2
+        assert abs(live.num_frames(row)["speech"] - num) <= 2
 
 
 def test_augmentation_follows_from_seed_and_step(rows: list[Row], model: AZerosModel) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +33,7 @@ PAPER: dict[str, Any] = {
     "encoder_outputs": "live",
     "average": None,
     "spec_augment": False,
+    "lora": None,
 }
 
 
@@ -53,7 +53,7 @@ class Batched:
 
 def rows_of(batch: dict[str, Any]) -> list[Row]:
     parts = zip(batch["wavs"], batch["instructions"], batch["responses"], strict=True)
-    return [Row(SimpleNamespace(id=str(wav), duration=1.0), *texts) for wav, *texts in parts]
+    return [Row(str(wav), 1.0, *texts, packed=b"") for wav, *texts in parts]
 
 
 @pytest.mark.parametrize("num_steps", [16, 25])

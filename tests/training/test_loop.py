@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ def stage(**update: object) -> TrainStage:
 def rows() -> list[Row]:
     said = SupervisionSegment("s", "s", 0.0, 1.0, text="a")
     cuts = [MonoCut(f"c{i}", 0.0, 1.0, channel=0, supervisions=[said]) for i in range(8)]
-    return [Row(cut, "", f"the number is {word}.") for cut, word in zip(cuts, "abcdefgh", strict=True)]
+    return [Row.of(cut, "", f"the number is {word}.") for cut, word in zip(cuts, "abcdefgh", strict=True)]
 
 
 def encoded(model: AZerosModel) -> EncodedCuts:
@@ -54,7 +55,11 @@ def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, f
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
     encoder = StoredEncoder(encoded(model))
     stream = batches(
-        {"tiny_s": rows()}, settings.sets, settings.batch_size, 1, lambda row: num_tokens(row, model, encoder)
+        {"tiny_s": rows()},
+        settings.sets,
+        settings.batch_size,
+        1,
+        lambda rows: num_tokens(rows, model, encoder),
     )
     return model, train(model, stream, encoder, settings, work, log)
 
@@ -98,14 +103,25 @@ def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
         for branch, num in (("speech", 23), ("paraling", 30))
     }
     known = EncodedCuts(outputs)
-    row = Row(rows()[0].cut, "what is the topic?", "the number is nine. 你好")
-    messages = [messages_of(row, model.audio_token_wrapped)]
-    inputs = model.prepare_training(messages, model.project(known.batch(["c0"])))
-    assert num_tokens(row, model, StoredEncoder(known)) == inputs["inputs_embeds"].shape[1]
+    answers = ["the number is nine. 你好", "tom sings", "the number<|truncated|>", ""]
+    asked = [
+        Row.of(rows()[0].cut, question, answer)
+        for question in ("what is the topic?", "")
+        for answer in answers
+    ]
+    read = [
+        model.prepare_training(
+            [messages_of(row, model.audio_token_wrapped)], model.project(known.batch(["c0"]))
+        )
+        for row in asked
+    ]
+    lengths = [inputs["inputs_embeds"].shape[1] for inputs in read]
+    assert num_tokens(asked, model, StoredEncoder(known)) == lengths
+    assert len(set(lengths)) > 4
 
 
 def test_a_tagged_row_is_read_as_the_text_of_stage_2() -> None:
-    row = Row(rows()[0].cut, "", "yes", tagged=True)
+    row = replace(Row.of(rows()[0].cut, "", "yes"), tagged=True)
     user = messages_of(row, "<|AUDIO|>")[0]["content"]
     assert user.replace("<|AUDIO|>", "tom sings") == wrap_metadata("tom sings", {})
 

@@ -24,7 +24,7 @@ STAGE = PARAMS.train.stage2
 def rows(name: str, num: int, duration_s: float) -> list[Row]:
     said = SupervisionSegment("s", "s", 0.0, duration_s, text="a")
     return [
-        Row(MonoCut(f"{name}{i}", 0.0, duration_s, channel=0, supervisions=[said]), "", "b")
+        Row.of(MonoCut(f"{name}{i}", 0.0, duration_s, channel=0, supervisions=[said]), "", "b")
         for i in range(num)
     ]
 
@@ -64,8 +64,8 @@ def test_targets_of_another_author_are_refused_unless_allowed(tmp_path: Path, ch
     assert len(read_rows(tmp_path, PARAMS.filter)[0]) == 1
 
 
-def by_duration(row: Row) -> int:
-    return int(row.cut.duration)
+def by_duration(rows: list[Row]) -> list[int]:
+    return [int(row.duration_s) for row in rows]
 
 
 SETS = {"tiny_s": rows("s", 50, 2.0), "tiny_sit": rows("p", 50, 1.0)}
@@ -97,7 +97,7 @@ def test_a_set_is_gone_through_before_it_repeats() -> None:
 
 def test_rows_of_like_length_come_together() -> None:
     lengths = {row.key: number for number, row in enumerate(SETS["tiny_s"] + SETS["tiny_sit"])}
-    stream = batches(SETS, STAGE.sets, STAGE.batch_size, 0, lambda row: lengths[row.key])
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, 0, lambda rows: [lengths[row.key] for row in rows])
     found = [[lengths[row.key] for row in batch] for batch in islice(stream, 16)]
     # A sixteenth of the pool, in order, spans about a sixteenth of the hundred lengths.
     assert max(max(batch) - min(batch) for batch in found) < 15

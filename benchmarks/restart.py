@@ -1,0 +1,111 @@
+"""How long training takes to find its place again, and how much memory its rows take, against keeping lhotse's cuts.
+
+A process that goes on reads all rows, measures their lengths and draws the batches that have been. Each way is a process of
+its own, whose memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+
+from azeros.data.manifests import open_cuts, read_cuts
+from azeros.model.foundation import load_tokenizer
+from azeros.model.processing import AzerosProcessor
+from azeros.params import load_params
+from azeros.sift.profile import author_of
+from azeros.training.loop import num_tokens
+from azeros.training.rows import batches, read_rows
+
+PARAMS = load_params(Path("params.yaml"))
+FRAMES_PER_S = 25
+AT = 10_000_000  # rows, about those of the paper's stage 1
+
+
+def write_targets(folder: Path, num: int) -> None:
+    """Rows as `sift` writes them."""
+    from lhotse import MonoCut, Recording, SupervisionSegment
+    from lhotse.audio import AudioSource
+
+    provenance = {
+        **author_of(PARAMS),
+        "mode": "sift_s",
+        "backend": "x" * 40,
+        "generation": {"do_sample": False},
+    }
+    with open_cuts(folder / "cuts.jsonl.gz") as write:
+        for number in range(num):
+            name, duration_s = f"corpus-speaker{number % 99:05d}-{number:08d}", 1 + number % 97 / 10
+            source = AudioSource("file", [0], f"/corpora/audio/train/{number // 1000:05d}/{name}.flac")
+            recording = Recording(name, [source], 16000, round(duration_s * 16000), duration_s)
+            words = " ".join(["some words of a transcript"] * (1 + number % 5))
+            custom = {"response": f"an answer to {words}", "instruction": "", "input_text": words,
+                      "from_model": "some/model", "finish_reason": "stop", "provenance": provenance}  # fmt: skip
+            said = SupervisionSegment(name, name, 0.0, duration_s, text=words, language="en", custom=custom)
+            write(MonoCut(name, 0.0, duration_s, 0, supervisions=[said], recording=recording))
+
+
+def measured(work: Callable[[], Any]) -> tuple[Any, float, int]:
+    """What `work` gives, its CPU seconds and the bytes that the process has grown by."""
+    process = psutil.Process()
+    before, began_s = process.memory_info().rss, time.process_time()
+    result = work()
+    return result, time.process_time() - began_s, process.memory_info().rss - before
+
+
+def run(way: str, folder: Path) -> None:
+    """One way, in this process."""
+    if way == "cuts":
+        kept, read_s, grown = measured(lambda: list(read_cuts(folder / "cuts.jsonl.gz")))
+        show("lhotse's cuts", len(kept), grown, {"read": read_s})
+        return
+    (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, author_of(PARAMS)))
+    processor = AzerosProcessor(load_tokenizer(PARAMS.foundation.llm.path))
+    model: Any = SimpleNamespace(
+        processor=processor, tokenizer=processor.tokenizer, audio_token_wrapped="<|AUDIO|>",
+        encoders=lambda: ["speech"], speech_encoder_projector=SimpleNamespace(rate=4),
+    )  # fmt: skip
+    encoder: Any = SimpleNamespace(num_frames=lambda row: {"speech": round(row.duration_s * FRAMES_PER_S)})
+    size = PARAMS.train.stage1.batch_size
+    stream = batches({"rows": rows}, {"rows": 1.0}, size, 1, lambda some: num_tokens(some, model, encoder))
+    _, measure_s, _ = measured(lambda: next(stream))
+    _, skip_s, _ = measured(lambda: list(islice(stream, len(rows) // size - 1)))
+    show("rows", len(rows), grown, {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s})
+
+
+def show(way: str, num: int, grown: int, seconds: dict[str, float]) -> None:
+    """Per row, and for as many rows as the paper's."""
+    parts = ", ".join(f"{what} {1e6 * s / num:.0f} us" for what, s in seconds.items())
+    print(f"{way:<14} {grown / num:6.0f} bytes a row, {parts}; "
+          f"{AT // 1_000_000} million rows: {AT * grown / num / 1e9:.0f} GB, {AT * sum(seconds.values()) / num / 60:.0f} min")  # fmt: skip
+
+
+def main() -> None:
+    """Write rows and read them in both ways."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument(
+        "--way", nargs=2, metavar=("WAY", "FOLDER"), help="for the processes that this one starts"
+    )
+    args = parser.parse_args()
+    if args.way:
+        run(args.way[0], Path(args.way[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_targets(Path(folder), args.rows)
+        for way in ("cuts", "rows"):
+            subprocess.run([sys.executable, __file__, "--way", way, folder], check=True)
+
+
+if __name__ == "__main__":
+    main()
