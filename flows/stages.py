@@ -22,6 +22,13 @@ from azeros.errors import StageError
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # under this name the stages find their MLflow parent run
 _GRACE_S = 10.0  # for a cancelled stage to tidy up
 _running: set[subprocess.Popen[str]] = set()  # in whatever thread
+_MORTAL = """
+import os, sys
+from azeros.work import die_with_parent
+
+die_with_parent()  # exec keeps that
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 Call = tuple[Task[..., Any], dict[str, Any]]
 
@@ -172,9 +179,12 @@ def _run(what: str, command: list[str], environment: Mapping[str, str], remedy: 
 
 @contextmanager
 def _process_group(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that leads a group of its own; when the block ends, however it ends, the group is gone."""
+    """A process that leads a group of its own; when the block ends, however it ends, the group is gone.
+
+    Should this process be killed, it is told to end, and the stage below it too: whoever goes on finds none still at work.
+    """
     with subprocess.Popen(
-        command,
+        [sys.executable, "-c", _MORTAL, *command],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -124,6 +124,42 @@ def test_a_cancelled_flow_takes_its_stage_along(toy: Path) -> None:
     assert not [server for server in servers if server.is_running()]
 
 
+@pytest.mark.slow
+def test_a_killed_flow_leaves_no_stage_behind_and_another_goes_on(toy: Path) -> None:
+    (toy / "count.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "from azeros.work import die_with_parent\n"
+        "die_with_parent()  # as every stage of azeros does\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\n"
+        "saved = pathlib.Path('saved')\n"
+        "for number in range(len(saved.read_text()) if saved.exists() else 0, 3):\n"
+        "    saved.write_text('x' * (number + 1))\n"
+        "    while number == 1 and not pathlib.Path('killed').exists():\n"
+        "        time.sleep(0.05)\n"
+        "pathlib.Path('counted').write_text(saved.read_text() + '!')\n"
+    )
+    (toy / "dvc.yaml").write_text(
+        "stages: {count: {cmd: python count.py, deps: [count.py], outs: [counted]}}"
+    )
+    with started_flow(toy) as flow:
+        wait_until(lambda: (toy / "saved").exists() and (toy / "saved").read_text() == "xx", flow)
+        servers = [
+            child for child in psutil.Process(flow.pid).children() if "prefect" in str(child.cmdline())
+        ]
+        flow.kill()
+        flow.wait()
+        for server in servers:  # which Prefect started for this run, and nothing tells to end
+            server.terminate()
+    pid, deadline = int((toy / "pid").read_text()), time.monotonic() + PATIENCE_S
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, "the stage outlives its flow"
+        time.sleep(0.1)
+    assert not (toy / "counted").exists()
+    (toy / "killed").touch()
+    assert run("count") == "Completed"
+    assert (toy / "counted").read_text() == "xxx!"
+
+
 @pytest.fixture
 def releasable(toy: Path) -> Path:
     """The toy with what a release takes: settings, a packaged model and its figures."""
