@@ -1,10 +1,10 @@
-# make run: audio to packaged model.  make test: the tests.  Each sets up .venv first, once.
+# make run: audio to packaged model.  make test: the tests.  make docs: the site.  Each sets up .venv first, once.
 PYTHON ?= python3
-EXTRAS = train,flows,dask,serve,onnx,dev
+EXTRAS = train,flows,dask,serve,onnx,docs,dev
 STAMP = .venv/.stamp
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run test check setup
+.PHONY: run test check docs setup
 run: setup
 	dvc repro
 
@@ -15,6 +15,12 @@ check: setup
 	ruff check
 	ruff format --check
 	mypy
+
+# -E: Sphinx warns of a page only when it reads it. The README is the page to begin with.
+docs: setup
+	python -m sphinx -EWq --keep-going -c docs -d .work/docs . site
+	cp site/README.html site/index.html
+	@echo site/index.html
 
 setup: $(STAMP)
 

@@ -139,7 +139,7 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
         config: AzerosConfig | None = None,
         **hub: Any,
     ) -> AZerosModel:
-        """Load a saved model, in either layout of spec/AZEROS.md section 2.
+        """Load a saved model: all weights in one file, or projectors beside the frozen models.
 
         Args:
             source: its folder, a weight file in its folder, or a hub id.

@@ -48,7 +48,7 @@ class Prompt:
     instruction: str
     """Empty in the sift_* modes."""
     system_message: str
-    """Empty outside the *_ssp modes."""
+    """Empty outside the `_ssp` modes."""
     prompt: str
     """All of it, rendered up to where the answer begins."""
 
