@@ -53,11 +53,14 @@ def _failure(message: str, exit_code: int = 1) -> typer.Exit:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-tiny = typer.Typer(no_args_is_help=True, help="The tiny world that ships with the package.")
+tiny = typer.Typer(
+    no_args_is_help=True,
+    help="The tiny world that ships with the package.",
+    epilog="Example: azeros tiny measure",
+)
 app.add_typer(tiny, name="tiny")
 app.add_typer(sift.app, name="sift")
 app.add_typer(data.app, name="data")

@@ -3,12 +3,16 @@
 import errno
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from azeros.cli import app
@@ -118,9 +122,34 @@ def test_an_unknown_training_stage_is_a_usage_error() -> None:
     assert run("train", "stage3", "a", "b", "c").exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["prepare", "sift", "train", "evaluate", "package", "chat"])
-def test_every_command_shows_an_example(name: str) -> None:
-    assert f"Example: azeros {name} " in run(name, "--help").stdout
+def commands(command: Any, *path: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command that a user sees, groups too."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        if not inner.hidden:
+            yield from commands(inner, *path, name)
+
+
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(app))), ids=" ".join)
+def test_help_ends_with_an_example_that_parses(words: tuple[str, ...]) -> None:
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    _, _, examples = str(command.epilog).partition(": ")
+    mine = [example.partition(" (")[0] for example in examples.split("; ") if example.startswith("azeros ")]
+    assert mine
+    for example in mine:
+        own = shlex.split(example)[1:]
+        assert tuple(own[: len(words)]) == words
+        result = run(*own, "--help")
+        assert result.exit_code == 0, result.output
+
+
+def test_a_shell_completes_commands() -> None:
+    words = {"_AZEROS_COMPLETE": "complete_bash", "COMP_WORDS": "azeros sift re", "COMP_CWORD": "2"}
+    result = CliRunner().invoke(app, [], prog_name="azeros", env=words)
+    assert result.stdout.split() == ["render"]
+    assert "--install-completion" in run("--help").stdout
 
 
 def test_a_stage_with_tools_is_still_a_stage(tmp_path: Path) -> None:
@@ -134,11 +163,6 @@ def test_a_stage_with_tools_is_still_a_stage(tmp_path: Path) -> None:
         assert complaint(result.stderr).startswith(f"azeros: {gone}: No such file")
     assert "SET MANIFESTS OUTPUT | TOOL" in run("sift", "--help").stdout
     assert "Example: azeros sift render " in run("sift", "render", "--help").stdout
-
-
-@pytest.mark.parametrize("name", ["prepare", "check", "licenses", "card"])
-def test_every_data_command_shows_an_example(name: str) -> None:
-    assert f"Example: azeros data {name} " in run("data", name, "--help").stdout
 
 
 def test_help_loads_nothing_heavy() -> None:

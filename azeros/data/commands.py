@@ -12,7 +12,11 @@ import typer
 
 from azeros.errors import StageError
 
-app = typer.Typer(no_args_is_help=True, help="Make, check and describe manifests by hand.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make, check and describe manifests by hand.",
+    epilog="Example: azeros data check data/manifests/tiny",
+)
 
 _BY_HAND_SHARE = 1.0  # whoever reads the report decides
 _SHOWN = 20  # findings on the terminal
