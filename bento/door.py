@@ -57,7 +57,9 @@ class Door:
 
     async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> None:
         limit = self._settings.max_body_mb * MB
-        too_large = RequestError(f"a body of more than {self._settings.max_body_mb} MB", "too_large")
+        too_large = RequestError(
+            f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large"
+        )
         announced = headers.get("content-length", "0")
         if not announced.isdigit() or int(announced) > limit:
             raise too_large
@@ -78,7 +80,9 @@ class Door:
                         return
         except TimeoutError:
             waited_s = self._settings.upload_timeout_s
-            raise RequestError(f"the body has not arrived within {waited_s:g} s", "timeout") from None
+            raise RequestError(
+                f"the body has not arrived within {waited_s:g} s; send it faster, or less", "timeout"
+            ) from None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -68,7 +68,7 @@ def read_responses(path: Path) -> list[Response]:
     except OSError as error:
         raise BenchmarkError(f"{path}: {error.strerror}; give a file of responses") from error
     except UnicodeDecodeError as error:
-        raise BenchmarkError(f"{path}: not UTF-8 at byte {error.start}") from error
+        raise BenchmarkError(f"{path}: not UTF-8 at byte {error.start}; convert it") from error
     rows = list(_rows_of_list(path, text) if text.lstrip().startswith("[") else _rows_of_lines(path, text))
     if not rows:
         raise BenchmarkError(f"{path}: no rows; give a file of responses")
@@ -108,7 +108,9 @@ def _rows_of_list(path: Path, text: str) -> Iterator[Response]:
 
 def _response(path: Path, line: int, fields: object) -> Response:
     if not isinstance(fields, dict):
-        raise BenchmarkError(f"{path}: line {line}: {json.dumps(fields)[:80]} is not a JSON object")
+        raise BenchmarkError(
+            f"{path}: line {line}: {json.dumps(fields)[:80]} is not a JSON object; correct it"
+        )
     return Response(path, line, fields)
 
 

@@ -74,7 +74,9 @@ def score_file(
     rows = read_responses(path)
     second = read_responses(exchanged) if exchanged else []
     if exchanged and evaluator != "chat":
-        raise BenchmarkError(f"{exchanged}: only airbench chat has a pass with the answers exchanged")
+        raise BenchmarkError(
+            f"{exchanged}: only airbench chat has a pass with the answers exchanged; leave it out"
+        )
     scored = _score_all(evaluator, rows, second, panda_weights)
     if items:
         _write_items(items, scored.items[: len(rows)])

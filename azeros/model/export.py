@@ -58,7 +58,7 @@ def export_onnx(model: AZerosModel, folder: Path) -> dict[str, float]:
         differences[name] = _largest_difference(branch, encoder.num_features, draft)
         if not differences[name] <= TOLERANCE:
             raise ModelError(
-                f"{draft}: its outputs differ from torch's by {differences[name]:.1e}: it is of no use"
+                f"{draft}: its outputs differ from torch's by {differences[name]:.1e}: it is of no use; try the pinned onnx and torch (constraints.txt)"
             )
         draft.replace(folder / f"{name}.onnx")
     return differences

@@ -128,7 +128,8 @@ class Engine:
         if len(ask.ids) + ask.sampling.max_tokens > self.max_tokens:
             raise RequestError(
                 f"a conversation of {len(ask.ids)} tokens, those of its audio among them, and max_tokens "
-                f"{ask.sampling.max_tokens} are more than the {self.max_tokens} that the language model takes",
+                f"{ask.sampling.max_tokens} are more than the {self.max_tokens} that the language model takes; "
+                "ask for less",
                 "context_length_exceeded",
                 "messages",
             )

@@ -144,7 +144,7 @@ class Synthesizer:
         data = text.encode()
         library.espeak_Synth(data, len(data) + 1, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None)
         if not self._chunks:
-            raise CorpusError(f"espeak-ng gave no sound for {text!r} with voice {name}")
+            raise CorpusError(f"espeak-ng gave no sound for {text!r} with voice {name}; mend the world file")
         return _trim(np.concatenate(self._chunks).astype(np.float64) / 32768)
 
 

@@ -46,7 +46,7 @@ class World:
         while True:
             template = rng.choices(templates, weights)[0]
             sentence = self._fill(rng, language, template)
-            if self._split(sentence, template) in (split, "any"):
+            if self._split(sentence) in (split, "any"):
                 return sentence
 
     def scrambled(self, rng: random.Random, language: str) -> Sentence:
@@ -106,7 +106,7 @@ class World:
         who = [words[slot] for slot in template["who"]]
         return Sentence(template["text"].format(**words), language, answer, template["topic"], who, words)
 
-    def _split(self, sentence: Sentence, template: dict[str, Any]) -> str:
+    def _split(self, sentence: Sentence) -> str:
         """The split that owns a sentence; "any" for templates with too few fillings to hold some out."""
         rule = self.values["held_out"]
         slots = self.values[sentence.language]["slots"]

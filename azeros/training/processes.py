@@ -110,5 +110,5 @@ def launch(launcher: str | None) -> None:
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     program = shutil.which(name, path=folders)
     if program is None:
-        raise StageError(f"train.launcher: there is no program {name}")
+        raise StageError(f"train.launcher: there is no program {name}; install it, or set null")
     os.execv(program, [program, *options, "-m", "azeros", *sys.argv[1:]])

@@ -46,7 +46,7 @@ class Cascade:
             )
         except Exception as error:  # transformers raises many types
             raise ModelError(
-                f"{settings.recognizer.path}: no speech recogniser loads: {one_line(error)}"
+                f"{settings.recognizer.path}: no speech recogniser loads ({one_line(error)}); mend benchmark.systems"
             ) from error
 
     @property

@@ -39,7 +39,7 @@ class HearingModel:
             model = auto.from_pretrained(self._folder, dtype=getattr(torch, settings.dtype))
         except Exception as error:  # transformers raises many types
             raise ModelError(
-                f"{settings.model.path}: transformers does not load it: {one_line(error)}"
+                f"{settings.model.path}: transformers does not load it ({one_line(error)}); mend benchmark.systems"
             ) from error
         if not getattr(self._processor, "chat_template", None):
             raise ModelError(

@@ -66,7 +66,9 @@ def read_official(classifier: bytes, vectorizer: bytes) -> Panda:
     model = _state(_read(CLASSIFIER, classifier), CLASSIFIER, ("coef_", "intercept_", "classes_"))
     labels = _array(model["classes_"]).tolist()
     if labels != ["correct", "incorrect"]:
-        raise BenchmarkError(f"{CLASSIFIER}: classes {labels}, not ['correct', 'incorrect']")
+        raise BenchmarkError(
+            f"{CLASSIFIER}: classes {labels}, not ['correct', 'incorrect']; give the official files"
+        )
     tfidf = _state(_read(VECTORIZER, vectorizer), VECTORIZER, ("vocabulary_", "_tfidf"))
     columns = {term: _integer(column) for term, column in tfidf["vocabulary_"].items()}
     return Panda(
