@@ -29,9 +29,10 @@ html_title = "azeros"
 html_copy_source = html_show_copyright = html_show_sphinx = False
 
 CONTENTS = {
-    "Use it": ["docs/tiny-world", "docs/extending", "docs/training", "docs/benchmarks"],
-    "Run it": ["docs/running", "docs/serving"],
-    "Look it up": ["docs/model", "docs/reference", "docs/decisions", "CONTRIBUTING", "CHANGELOG"],
+    "Learn": ["docs/stages", "docs/tiny-world"],
+    "Research": ["docs/paper", "docs/extending", "docs/training", "docs/benchmarks"],
+    "Operate": ["docs/running", "docs/serving"],
+    "Look up": ["docs/model", "docs/reference", "docs/decisions", "CONTRIBUTING", "CHANGELOG"],
 }
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import typer
 from ruamel.yaml import YAML
 
-from azeros.cli import app
 from azeros.data.manifests import read_cuts
 from azeros.model.speech_llm import AZerosModel
 from azeros.overrides import override
@@ -50,39 +47,6 @@ def test_files_and_tests_that_are_named_exist(page: str) -> None:
         if function:
             tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
             assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
-
-
-@pytest.mark.parametrize("page", ALL_PAGES)
-def test_commands_and_their_options_exist(page: str) -> None:
-    blocks = re.findall(r"```(?:sh|bash)?\n(.*?)```", read(page), re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    spans = re.findall(r"`(azeros [^`]+)`", read(page).replace("\n", " "))
-    for line in [*lines, *spans]:
-        for part in re.split(r"[;|]|&&", line.partition(" #")[0]):
-            words = shlex.split(part.replace("…", "")) if part.strip().startswith("azeros ") else []
-            assert not unknown_words(words[1:]), line
-
-
-def test_a_command_that_does_not_exist_is_found() -> None:
-    assert unknown_words(["no-such-command"]) == ["no-such-command"]
-    assert unknown_words(["sift", "tiny_s", "--shards=3"]) == ["--shards=3"]
-    assert unknown_words(["data", "prepare", "crema_d", "in", "out"]) == []
-
-
-def unknown_words(words: list[str]) -> list[str]:
-    """Subcommands and options of `azeros WORDS` that there are not."""
-    command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands") and words and not words[0].startswith("-"):
-        if words[0] not in command.commands and "stage" in command.commands:
-            command = command.commands["stage"]  # azeros sift SET
-            break
-        if words[0] not in command.commands:
-            return words[:1]
-        command, words = command.commands[words[0]], words[1:]
-    known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
-    return [
-        word for word in words if word.startswith("--") and word.partition("=")[0] not in known | {"--help"}
-    ]
 
 
 def settings_in(page: str) -> list[dict[str, Any]]:
