@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 # Before torch is imported, here and in the processes that tests start: sums over several threads differ in their
 # last bits from run to run, and threads that share a busy core wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# The same examples in every run; `pytest --hypothesis-profile search` looks for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=5000)
+hypothesis.settings.load_profile("ci")
 
 
 def _shared(name: str) -> Path:

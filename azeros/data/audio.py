@@ -34,8 +34,11 @@ TOLERANCE_S = 0.1
 # A recording whose loudest tenth of a second stays below -60 dBFS holds no speech.
 _SILENCE_RMS = 1e-3
 _UNRECOGNISED = 1  # libsndfile's error code for a format that it does not know
-# FFmpeg's names of formats that libsndfile reads: what it refuses is damaged, and FFmpeg would guess at it.
-_LIBSNDFILE_FORMATS = {"wav", "flac", "mp3", "ogg", "aiff", "w64", "au", "caf"}
+# FFmpeg's names of what it is asked to read. Not what libsndfile reads: what that refuses is damaged, and FFmpeg would
+# guess at it. Not playlists and session descriptions: they make it open other files, and ports.
+_FFMPEG_FORMATS = "mov,matroska,asf,aac,nistsphere,avi,flv,mpegts,mpeg,amr,ac3,eac3,ape,tta,wv"
+# Full scale is 1, and 2**31 in files that hold integers as floats. The energy of what is beyond it has no end.
+_LOUDEST = 2.0**31
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -56,6 +59,30 @@ class Decoded(NamedTuple):
     num_samples: int
     """Of the whole file, by its header."""
 
+    @property
+    def mono(self) -> NDArray[np.float32]:
+        """(N,), the channels averaged; infinite where float32 ends."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self.samples.mean(axis=1)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that is decoded of a recording of unknown origin: a header of a few bytes can announce terabytes."""
+
+    duration_s: float
+    num_bytes: int
+    """Of its samples as float32, with its channels and its rate."""
+
+    def check(self, num_samples: int, rate: int, num_channels: int, name: str) -> None:
+        """Raise UnusableAudio for a recording of more than that."""
+        if num_samples > self.duration_s * rate:
+            remedy = f"{num_samples / rate:.0f} s, cut it into pieces of at most {self.duration_s:g} s"
+            raise UnusableAudio(name, "too long", remedy)
+        if (size := num_samples * num_channels * 4) > self.num_bytes:
+            taken = f"{size / 2**20:.0f} MB of samples where {self.num_bytes / 2**20:.0f} are taken"
+            raise UnusableAudio(name, "too large", f"{taken}, convert it to 16 kHz mono")
+
 
 @dataclass(frozen=True)
 class AudioInfo:
@@ -73,8 +100,9 @@ def probe_audio(path: Path, start_s: float = 0.0, duration_s: float | None = Non
     Raises:
         UnusableAudio: as `load_audio`; or silent.
     """
-    samples, rate, num_samples = decode(path, start_s, duration_s)
-    mono = samples.mean(axis=1)
+    decoded = decode(path, start_s, duration_s)
+    samples, rate, num_samples = decoded
+    mono = decoded.mono
     check_samples(mono, rate, str(path))
     if is_silent(mono, rate):
         raise UnusableAudio(str(path), "silent", "nothing can be heard in it, record it again")
@@ -89,20 +117,24 @@ def is_silent(samples: NDArray[np.float32], rate: int) -> bool:
 
 
 def load_audio(
-    source: Path | str | bytes, start_s: float = 0.0, duration_s: float | None = None
+    source: Path | str | bytes,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    limit: Limit | None = None,
 ) -> NDArray[np.float32]:
     """Read a recording, or `duration_s` of it from `start_s` on, as (N,) float32 at 16 kHz.
 
     Channels are averaged and other sampling rates converted.
 
     Raises:
-        UnusableAudio: missing, unreadable, empty, cut short, not finite (NaN, infinity), too short (0.2 s).
+        UnusableAudio: missing, unreadable, empty, cut short, not finite (NaN, infinity), too short (0.2 s), or more
+            than `limit`.
     """
     name = "audio data" if isinstance(source, bytes) else str(source)
-    samples, rate, _ = decode(source, start_s, duration_s)
-    mono = samples.mean(axis=1)
-    check_samples(mono, rate, name)
-    return resample(mono, rate)
+    decoded = decode(source, start_s, duration_s, limit)
+    mono = decoded.mono
+    check_samples(mono, decoded.sampling_rate, name)
+    return resample(mono, decoded.sampling_rate)
 
 
 def resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
@@ -133,19 +165,24 @@ def check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
     """Raise UnusableAudio unless `samples` (N,) at `rate` Hz are enough, and all finite."""
     if not len(samples):
         raise UnusableAudio(name, "empty", "there is no sound in it, record it again or take its row out")
-    # A sum is finite only if every term is; float64 cannot overflow here.
-    if not np.isfinite(samples.sum(dtype=np.float64)):
-        raise UnusableAudio(name, "not finite", "it holds NaN or infinite samples, export it again")
+    # With a NaN among them, each is NaN, and no comparison is true.
+    if not (samples.max() <= _LOUDEST and samples.min() >= -_LOUDEST):
+        raise UnusableAudio(name, "not finite", "it holds NaN, infinite or immense samples, export it again")
     if len(samples) * SAMPLING_RATE < MIN_SAMPLES * rate:
         held_ms, wanted_ms = 1000 * len(samples) / rate, 1000 * MIN_SAMPLES / SAMPLING_RATE
         raise UnusableAudio(name, "too short", f"{held_ms:.0f} ms of sound, give at least {wanted_ms:.0f}")
 
 
-def decode(source: Path | str | bytes, start_s: float = 0.0, duration_s: float | None = None) -> Decoded:
+def decode(
+    source: Path | str | bytes,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    limit: Limit | None = None,
+) -> Decoded:
     """Read a recording, or `duration_s` of it from `start_s` on, with the channels and the rate that it has.
 
     Raises:
-        UnusableAudio: missing, unreadable, empty, or cut short.
+        UnusableAudio: missing, unreadable, empty, cut short, or more than `limit`.
     """
     name = "audio data" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes):
@@ -153,11 +190,11 @@ def decode(source: Path | str | bytes, start_s: float = 0.0, duration_s: float |
     elif not source:
         raise UnusableAudio(name, "empty", "send the content of a recording")
     try:
-        decoded = _decode_libsndfile(source, start_s, duration_s)
+        decoded = _decode_libsndfile(source, name, start_s, duration_s, limit)
     except soundfile.LibsndfileError as error:
         if error.code != _UNRECOGNISED:
             raise _unreadable(name, str(error.error_string)) from error
-        decoded = _decode_ffmpeg(source, name, start_s, duration_s)
+        decoded = _decode_ffmpeg(source, name, start_s, duration_s, limit)
     samples, rate, num_samples = decoded
     left = max(num_samples - round(start_s * rate), 0)
     wanted = left if duration_s is None else round(duration_s * rate)
@@ -171,8 +208,12 @@ def decode(source: Path | str | bytes, start_s: float = 0.0, duration_s: float |
     return decoded
 
 
-def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: float | None) -> Decoded:
+def _decode_libsndfile(
+    source: Path | str | bytes, name: str, start_s: float, duration_s: float | None, limit: Limit | None
+) -> Decoded:
     with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        if limit:
+            limit.check(file.frames, file.samplerate, file.channels, name)
         start = min(round(start_s * file.samplerate), file.frames)
         available = file.frames - start
         wanted = available if duration_s is None else round(duration_s * file.samplerate)
@@ -183,14 +224,16 @@ def _decode_libsndfile(source: Path | str | bytes, start_s: float, duration_s: f
 
 
 def _decode_ffmpeg(
-    source: Path | str | bytes, name: str, start_s: float, duration_s: float | None
+    source: Path | str | bytes, name: str, start_s: float, duration_s: float | None, limit: Limit | None
 ) -> Decoded:
     import av
 
     planes: list[NDArray[np.float32]] = []
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
-            if not container.streams.audio or container.format.name in _LIBSNDFILE_FORMATS:
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        options = {"format_whitelist": _FFMPEG_FORMATS}
+        with av.open(file, "r", options=options, metadata_errors="replace") as container:
+            if not container.streams.audio or not container.streams.audio[0].rate:
                 raise _unreadable(name, "no sound that can be decoded")
             stream = container.streams.audio[0]
             rate = stream.rate
@@ -199,6 +242,8 @@ def _decode_ffmpeg(
             for frame in container.decode(stream):
                 planes += [np.asarray(part.to_ndarray(), np.float32) for part in converter.resample(frame)]
                 num_decoded += frame.samples
+                if limit:
+                    limit.check(num_decoded, rate, frame.layout.nb_channels, name)
                 if num_decoded >= end:
                     break
             announced_s = stream.duration * stream.time_base if stream.duration and stream.time_base else 0

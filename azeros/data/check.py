@@ -78,7 +78,7 @@ def _check(cut: Cut, max_chars_per_s: float) -> tuple[list[Finding], bytes | Non
     start_s, duration_s = span_of(cut)
     try:
         decoded = decode(source, start_s, duration_s)
-        check_samples(decoded.samples.mean(axis=1), decoded.sampling_rate, str(source))
+        check_samples(decoded.mono, decoded.sampling_rate, str(source))
     except UnusableAudio as error:
         return [Finding(cut.id, error.reason, str(error))], None
     faults = [
@@ -102,7 +102,7 @@ def _disagreements(cut: Cut, decoded: Decoded, whole: bool) -> Iterable[tuple[st
 
 
 def _sound_faults(decoded: Decoded) -> Iterable[tuple[str, str]]:
-    if is_silent(decoded.samples.mean(axis=1), decoded.sampling_rate):
+    if is_silent(decoded.mono, decoded.sampling_rate):
         yield "silent", "nothing can be heard in it"
     clipped = float(np.mean(np.abs(decoded.samples) >= _FULL_SCALE))
     if clipped > _CLIPPED_SHARE:

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from azeros.data.audio import SAMPLING_RATE, UnusableAudio, load_audio
+from azeros.data.audio import SAMPLING_RATE, Limit, UnusableAudio, load_audio
 from azeros.serving.settings import MB
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Ten minutes of stereo at 48 kHz are 220 MB. A header of a few bytes can announce terabytes.
+# Ten minutes of stereo at 48 kHz are 220 MB.
 _MAX_DECODED_MB = 256
 
 
@@ -51,8 +49,7 @@ def read_clip(content: bytes, max_audio_s: float) -> Clip:
     Raises:
         AudioError: as `load_audio`, or longer than `max_audio_s`, or too large once decoded.
     """
-    _check_header(content, max_audio_s)
-    samples = load_audio(content)
+    samples = load_audio(content, limit=Limit(max_audio_s, _MAX_DECODED_MB * MB))
     # Not of the file, which may hold the time it was written at.
     return Clip(hashlib.sha256(samples.tobytes()).hexdigest(), samples)
 
@@ -68,26 +65,6 @@ def read_base64(data: str, max_audio_s: float) -> Clip:
     except ValueError as error:
         raise UnusableAudio("audio data", "not base64", f"{error}: encode the bytes of the file") from None
     return read_clip(content, max_audio_s)
-
-
-def _check_header(content: bytes, max_audio_s: float) -> None:
-    """Refuse what would be too long or too large, before memory is taken for it."""
-    try:
-        info = soundfile.info(io.BytesIO(content))
-    except soundfile.LibsndfileError:
-        return  # load_audio says what is wrong
-    if info.frames > max_audio_s * info.samplerate:
-        raise UnusableAudio(
-            "audio data",
-            "too long",
-            f"{info.frames / info.samplerate:.0f} s, cut it into pieces of at most {max_audio_s:g} s",
-        )
-    if (decoded := info.frames * info.channels * 4) > _MAX_DECODED_MB * MB:
-        raise UnusableAudio(
-            "audio data",
-            "too large",
-            f"{decoded / MB:.0f} MB of samples where {_MAX_DECODED_MB} are taken, convert it to 16 kHz mono",
-        )
 
 
 class AudioCache:

@@ -3,6 +3,7 @@
 import base64
 import io
 
+import av
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -19,6 +20,18 @@ def encoded(samples: NDArray[np.float32], kind: str = "wav", rate: int = 16000, 
     subtypes = {"wav": "FLOAT", "opus": "OPUS"}
     container = {"opus": "ogg"}.get(kind, kind)
     soundfile.write(file, samples, rate, format=container, **({"subtype": subtypes.get(kind)} | how))
+    return file.getvalue()
+
+
+def muxed(samples: NDArray[np.float32], kind: str) -> bytes:
+    """The same in a container that FFmpeg alone reads: m4a, webm, adts."""
+    file = io.BytesIO()
+    with av.open(file, "w", format={"m4a": "mp4"}.get(kind, kind)) as container:
+        stream = container.add_stream("libopus" if kind == "webm" else "aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(samples[None, :], format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
     return file.getvalue()
 
 

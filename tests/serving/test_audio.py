@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from azeros.errors import AudioError
 from azeros.serving.audio import AudioCache, read_base64, read_clip
-from tests.serving.sound import encoded, noise
+from tests.serving.sound import encoded, muxed, noise
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "opus"])
@@ -48,6 +49,44 @@ def test_a_header_that_announces_terabytes_takes_no_memory() -> None:
         read_clip(bytes(content), 600)
     with pytest.raises(AudioError, match="too large"):
         read_clip(bytes(content), 1e9)
+
+
+@pytest.mark.parametrize("kind", ["m4a", "webm", "adts"])
+def test_the_limit_holds_where_no_header_tells_the_length(kind: str) -> None:
+    content = muxed(np.zeros(16000 * 60, np.float32), kind)
+    assert read_clip(content, 61).duration_s == pytest.approx(60, abs=0.2)
+    with pytest.raises(AudioError, match="too long; 2 s, cut it into pieces of at most 2 s"):
+        read_clip(content, 2)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "ffconcat version 1.0\nfile speech.wav\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+    ],
+)
+def test_what_names_other_sources_opens_none(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A playlist would be answered with a file of the server, a session description with what comes to a port of it."""
+    (tmp_path / "speech.wav").write_bytes(encoded(noise(1.0)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AudioError, match="unreadable"):
+        read_clip(document.encode(), 10)
+
+
+def test_a_file_without_a_sampling_rate_is_refused() -> None:
+    content = bytearray(muxed(noise(1.0), "adts"))
+    content[2:4] = b"\0\0"  # no table of FFmpeg has the rate
+    with pytest.raises(AudioError, match="unreadable"):
+        read_clip(bytes(content), 10)
+
+
+def test_immense_samples_are_refused() -> None:
+    """Their energy is infinite in float32, and would make the features NaN."""
+    with pytest.raises(AudioError, match="not finite"):
+        read_clip(encoded(1e20 * noise(1.0)), 10)
 
 
 @pytest.mark.parametrize(
