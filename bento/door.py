@@ -1,9 +1,10 @@
-"""What every request passes before anything is done for it: key, size, time; and Retry-After on the way out."""
+"""What every request passes before anything is done for it: key, size, time; and what its answer passes on the way out."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
 from azeros.errors import AzerosError, OverloadError, RequestError
-from azeros.serving.error_body import error_body
+from azeros.serving.error_body import error_body, foreign_error_body
 from azeros.serving.settings import MB, ServingSettings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RETRY_AFTER_S = 1
+ANSWER_TIMEOUT_S = 600
+"""Within which an answer must have begun. BentoML's own limit is to be longer: its answer is not seen here."""
 _GUARDED = ("/v1/", "/generate")
 
 
@@ -35,17 +38,23 @@ class Door:
             await self._app(scope, receive, send)
             return
         body = bytearray()
-        send = _with_retry_after(send)
         try:
-            try:
-                self._check_key(Headers(scope=scope))
-                await self._read(Headers(scope=scope), receive, body)
-            except AzerosError as error:
-                status, content = error_body(error)
-                # What of the body was not read stays in the connection, which is of no more use.
-                await JSONResponse(content, status, {"connection": "close"})(scope, receive, send)
-                return
-            await self._app(scope, _replay(bytes(body), receive), send)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S) as waiting:
+                outgoing = _Outgoing(send, waiting)
+                try:
+                    self._check_key(Headers(scope=scope))
+                    await self._read(Headers(scope=scope), receive, body)
+                except AzerosError as error:
+                    status, content = error_body(error)
+                    # What of the body was not read stays in the connection, which is of no more use.
+                    await JSONResponse(content, status, {"connection": "close"})(scope, receive, outgoing)
+                    return
+                await self._app(scope, _replay(bytes(body), receive), outgoing)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            message = f"no answer has begun within {ANSWER_TIMEOUT_S} s"
+            await JSONResponse(foreign_error_body(504, message), 504)(scope, receive, send)
         finally:
             self._held_bytes -= len(body)
 
@@ -95,10 +104,31 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _with_retry_after(send: Send) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] in (429, 503):
-            MutableHeaders(raw=message["headers"])["retry-after"] = str(RETRY_AFTER_S)
-        await send(message)
+class _Outgoing:
+    """Sends an answer on: with Retry-After if it is one, and every error in OpenAI's shape, whoever made it."""
 
-    return sending
+    def __init__(self, send: Send, waiting: asyncio.Timeout) -> None:
+        self._send = send
+        self._waiting = waiting
+        self._error: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._waiting.reschedule(None)
+            if message["status"] in (429, 503):
+                MutableHeaders(raw=message["headers"])["retry-after"] = str(RETRY_AFTER_S)
+            if message["status"] >= 400:
+                self._error = message  # its headers tell the length of the body
+                return
+        elif self._error:
+            self._body += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            content = foreign_error_body(self._error["status"], self._body.decode(errors="replace"))
+            message = {"type": "http.response.body", "body": json.dumps(content).encode()}
+            headers = MutableHeaders(raw=self._error["headers"])
+            headers["content-type"] = "application/json"
+            headers["content-length"] = str(len(message["body"]))
+            await self._send(self._error)
+        await self._send(message)

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from azeros.errors import AzerosError, RequestError
 from azeros.serving.ask import Finished, Piece
 from azeros.serving.error_body import error_body
+from azeros.serving.openapi import document
 from azeros.serving.protocol import ChatRequest, Completion
 from azeros.serving.service import ChatService
 
@@ -48,14 +49,14 @@ def openai_routes(service: ChatService) -> list[Route]:
         except Exception as error:
             return refusal(error)
 
-    async def unknown(request: Request) -> Response:
-        return refusal(RequestError(f"{request.method} {request.url.path} is not served", "not_found"))
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(document())
 
     return [
         Route("/chat/completions", chat_completions, methods=["POST"]),
         Route("/models", models, methods=["GET"]),
         Route("/models/{name:path}", model, methods=["GET"]),
-        Route("/{path:path}", unknown, methods=["GET", "POST", "PUT", "DELETE"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
     ]
 
 

@@ -8,26 +8,23 @@ The process that supervises the service imports this file too: what needs torch 
 """
 
 import os
-from http import HTTPStatus
 from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 import bentoml
-from bentoml.exceptions import BentoMLException
 from starlette.applications import Starlette
 
 from azeros.errors import AzerosError, RequestError
-from azeros.serving.error_body import error_body
 from azeros.serving.settings import ServingSettings
-from bento.door import Door
+from bento.door import ANSWER_TIMEOUT_S, Door
 from bento.page import page_route
 
 _openai = Starlette()
 _ui = Starlette(routes=[page_route()])
 
 
-@bentoml.service(name="azeros", traffic={"timeout": 600})
+@bentoml.service(name="azeros", traffic={"timeout": ANSWER_TIMEOUT_S + 10})
 @bentoml.asgi_app(_openai, path="/v1")
 @bentoml.asgi_app(_ui, path="/ui")
 class Azeros:
@@ -47,7 +44,7 @@ class Azeros:
     ) -> str:
         """The answer to `prompt` about the recording `audio`; an empty prompt lets it speak for itself."""
         from azeros.serving.sampling import Sampling
-        from bento.routes import unless_gone
+        from bento.routes import refusal, unless_gone
 
         try:
             self._service.check_room()
@@ -57,8 +54,7 @@ class Azeros:
             conversation = await self._service.read_file(audio, prompt, sampling)
             text, _ = await unless_gone(ctx.request.receive, self._service.whole_answer(conversation))
         except AzerosError as error:
-            status, _ = error_body(error)
-            raise BentoMLException(str(error), error_code=HTTPStatus(status)) from error
+            return refusal(error)  # type: ignore[return-value] # BentoML sends a response as it is
         return text
 
     def __is_alive__(self) -> bool:

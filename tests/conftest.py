@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # The same examples in every run; `pytest --hypothesis-profile search` looks for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
-hypothesis.settings.register_profile("search", deadline=None, max_examples=5000)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("ci")
 
 

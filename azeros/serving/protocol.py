@@ -36,6 +36,8 @@ def _as_list(stop: Any) -> Any:
 
 _Zero = Annotated[float, Field(ge=0, le=0)]
 _StopString = Annotated[str, Field(min_length=1)]
+_StopList = Annotated[list[_StopString], Field(max_length=4)]
+_Stop = Annotated[_StopList, BeforeValidator(_as_list, json_schema_input_type=_StopString | _StopList | None)]
 
 
 class _Strict(BaseModel):
@@ -64,12 +66,11 @@ class AudioPart(_Strict):
     input_audio: InputAudio
 
 
-_Texts = Annotated[list[TextPart], BeforeValidator(_as_parts), Field(min_length=1)]
-_Parts = Annotated[
-    list[Annotated[TextPart | AudioPart, Field(discriminator="type")]],
-    BeforeValidator(_as_parts),
-    Field(min_length=1),
-]
+_Part = Annotated[TextPart | AudioPart, Field(discriminator="type")]
+_TextList = Annotated[list[TextPart], Field(min_length=1)]
+_PartList = Annotated[list[_Part], Field(min_length=1)]
+_Texts = Annotated[_TextList, BeforeValidator(_as_parts, json_schema_input_type=str | _TextList)]
+_Parts = Annotated[_PartList, BeforeValidator(_as_parts, json_schema_input_type=str | _PartList)]
 
 
 class SystemMessage(_Strict):
@@ -114,7 +115,7 @@ class ChatRequest(_Strict):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[list[_StopString], BeforeValidator(_as_list), Field(max_length=4)] = []
+    stop: _Stop = []
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
