@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from azeros.errors import AzerosError, RequestError
 from azeros.serving.settings import ServingSettings
 from bento.door import ANSWER_TIMEOUT_S, Door
+from bento.form import Question
 from bento.page import page_route
 
 _openai = Starlette()
@@ -38,7 +39,7 @@ class Azeros:
         self._service = ChatService(ServingSettings.from_environment(os.environ), Metrics())
         _openai.router.routes[:] = openai_routes(self._service)
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api(input_spec=Question)  # type: ignore[untyped-decorator]
     async def generate(
         self, audio: Path, ctx: bentoml.Context, prompt: str = "", max_new_tokens: int | None = None
     ) -> str:
@@ -54,7 +55,9 @@ class Azeros:
             conversation = await self._service.read_file(audio, prompt, sampling)
             text, _ = await unless_gone(ctx.request.receive, self._service.whole_answer(conversation))
         except AzerosError as error:
-            return refusal(error)  # type: ignore[return-value] # BentoML sends a response as it is
+            answer = refusal(error)
+            ctx.response.status_code = answer.status_code
+            return answer  # type: ignore[return-value] # BentoML sends it as it is
         return text
 
     def __is_alive__(self) -> bool:

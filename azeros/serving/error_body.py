@@ -26,17 +26,19 @@ def error_body(error: Exception) -> tuple[int, dict[str, Any]]:
 def foreign_error_body(status: int, text: str) -> dict[str, Any]:
     """What another library answered with an error status, in OpenAI's shape; as it is if it has it already."""
     try:
-        content = json.loads(text)
+        found = json.loads(text)
     except ValueError:
-        content = {"error": text}
-    said = content.get("error") if isinstance(content, dict) else None
-    if isinstance(said, dict):
+        found = None
+    # BentoML sends its own in a list of one.
+    content = found[0] if isinstance(found, list) and found else found
+    error = content.get("error", text) if isinstance(content, dict) else text
+    if isinstance(error, dict):
         return dict(content)
     faults = content.get("detail") if isinstance(content, dict) else None
-    if faults:  # BentoML's list of pydantic's errors
+    if faults:  # pydantic's
         param = ".".join(map(str, faults[0]["loc"]))
         return _shaped(status, f"{param}: {faults[0]['msg']}", "invalid_value", param)
-    return _shaped(status, str(said or text), _CODES.get(status))
+    return _shaped(status, str(error), _CODES.get(status))
 
 
 def _shaped(status: int, message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def test_an_answer_that_has_begun_takes_its_time(monkeypatch: pytest.MonkeyPatch
     [
         (PlainTextResponse("Not Found", 404), ("Not Found", "invalid_request_error", None, "not_found")),
         (JSONResponse({"error": "it is full"}, 503), ("it is full", "server_error", None, None)),
+        (JSONResponse([{"error": "in a list"}], 400), ("in a list", "invalid_request_error", None, None)),
         (JSONResponse([1], 500), ("[1]", "server_error", None, None)),
         (
             JSONResponse({"error": "1 error", "detail": [{"loc": ["audio"], "msg": "is missing"}]}, 400),
