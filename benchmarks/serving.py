@@ -1,7 +1,6 @@
 """Clients that ask the service all the time, against as many that ask the same model one after the other.
 
 Example: OMP_NUM_THREADS=1 python benchmarks/serving.py --requests 96
-         OMP_NUM_THREADS=1 python benchmarks/serving.py --soak 10 --tokens 50    # does its memory grow?
 """
 
 from __future__ import annotations
@@ -122,17 +121,13 @@ def run(ask: Ask, waves: list[Wave], num_clients: int) -> tuple[float, list[Answ
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[tuple[str, int]]:
-    """Address and process id of a running service of the model in `folder`, without a cache of clips."""
+def service(folder: Path, **settings: str) -> Iterator[tuple[str, int]]:
+    """Address and process id of a running service of the model in `folder`, set up by environment variables."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    environment = os.environ | {
-        "AZEROS_MODEL": str(folder),
-        "AZEROS_AUDIO_CACHE_MB": "0",
-        "PYTHONPATH": str(_ROOT),
-    }
+    environment = os.environ | {"AZEROS_MODEL": str(folder), "PYTHONPATH": str(_ROOT)} | settings
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log)
@@ -165,44 +160,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=96, help="at each number of clients (default 96)")
     parser.add_argument("--tokens", type=int, default=200, help="tokens of each answer (default 200)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="default 1 8 32")
-    parser.add_argument(
-        "--soak", type=float, metavar="MINUTES", help="ask for so long, and print the memory instead"
-    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.model or Path(temporary) / "model"
-        if not args.model:
-            parts = (_WEIGHTS / name for name in ("llm", "speech_encoder", "paraling_encoder"))
-            AZerosModel.from_foundation(*parts, seed=1).save_pretrained(folder)
-        if args.soak:
-            soak(folder, args.soak, args.tokens, max(args.clients))
-        else:
-            compare(folder, args.requests, args.tokens, args.clients)
+        folder = args.model or fresh_model(Path(temporary))
+        compare(folder, args.requests, args.tokens, args.clients)
 
 
-def soak(folder: Path, minutes: float, num_tokens: int, num_clients: int) -> None:
-    """Print the service's memory ten times while clients ask about ever new clips, and how much it grew in the second half."""
-    drawn = np.random.default_rng(0)
-    memory: list[float] = []
-    with service(folder) as (url, pid), ThreadPoolExecutor(num_clients) as clients:
-        asked = over_http(url, num_tokens)
-        start, num_answers = time.monotonic(), 0
-        while time.monotonic() - start < 60 * minutes:
-            seconds = drawn.uniform(1, 4, num_clients)
-            waves = [(0.1 * drawn.standard_normal(int(_RATE * own))).astype(np.float32) for own in seconds]
-            num_answers += len(list(clients.map(asked, waves)))
-            if time.monotonic() - start >= 6 * minutes * (len(memory) + 1):
-                memory.append(_memory_mb(pid))
-                print(f"{num_answers:6d} answers, {memory[-1]:.0f} MB", flush=True)
-    half = memory[len(memory) // 2]
-    print(
-        f"second half: {memory[-1] - half:+.0f} MB, {100 * (memory[-1] / half - 1):+.1f} %; no clip was known before"
-    )
-
-
-def _memory_mb(pid: int) -> float:
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return float(sum(process.memory_info().rss for process in processes)) / 1e6
+def fresh_model(folder: Path) -> Path:
+    """The shipped foundation with fresh projectors, saved in `folder`."""
+    parts = (_WEIGHTS / name for name in ("llm", "speech_encoder", "paraling_encoder"))
+    AZerosModel.from_foundation(*parts, seed=1).save_pretrained(folder / "model")
+    return folder / "model"
 
 
 def compare(folder: Path, num_requests: int, num_tokens: int, clients: list[int]) -> None:
@@ -216,7 +184,7 @@ def compare(folder: Path, num_requests: int, num_tokens: int, clients: list[int]
     print(
         f"{num_requests} clips of 1 to 4 s, none known before, {num_tokens} tokens each; naive: one at a time"
     )
-    with service(folder) as (url, pid):
+    with service(folder, AZEROS_AUDIO_CACHE_MB="0") as (url, pid):
         asked = over_http(url, num_tokens)
         asked(waves[0])
         for num_clients in clients:
