@@ -66,12 +66,9 @@ class Door:
 
     async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> None:
         limit = self._settings.max_body_mb * MB
-        too_large = RequestError(
-            f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large"
-        )
         announced = headers.get("content-length", "0")
         if not announced.isdigit() or int(announced) > limit:
-            raise too_large
+            raise self._too_large()
         try:
             async with asyncio.timeout(self._settings.upload_timeout_s):
                 while True:
@@ -80,7 +77,7 @@ class Door:
                     body += chunk
                     self._held_bytes += len(chunk)
                     if len(body) > limit:
-                        raise too_large
+                        raise self._too_large()
                     if self._held_bytes > self._settings.max_bodies_mb * MB:
                         raise OverloadError(
                             "too much is being sent at the same time: ask again a little later"
@@ -92,6 +89,11 @@ class Door:
             raise RequestError(
                 f"the body has not arrived within {waited_s:g} s; send it faster, or less", "timeout"
             ) from None
+
+    def _too_large(self) -> RequestError:
+        return RequestError(
+            f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large"
+        )
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -65,7 +65,9 @@ async def _complete(service: ChatService, body: bytes) -> Response:
     request, conversation = await service.read_chat(body)
     completion = Completion(service.model_id)
     if not request.stream:
-        return JSONResponse(completion.whole(*await service.whole_answer(conversation)))
+        text, finished = await service.whole_answer(conversation)
+        spoken = await service.spoken(text, request.audio) if request.audio else None
+        return JSONResponse(completion.whole(text, finished, spoken))
     answer = service.answer(conversation)
     first = await anext(answer)  # whatever is wrong with the request is known by then, and has its own status
     events = _server_sent(_chunks(first, answer, completion, request))
@@ -130,6 +132,8 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     finally:
         working.cancel()
         going.cancel()
+        # An error knows this frame, and the task the error: such a circle would keep the request until it is collected.
+        del working, going
 
 
 async def _gone(receive: Receive) -> None:

@@ -21,9 +21,10 @@ from azeros.serving import chat
 from azeros.serving.ask import Ask, Event, Finished, Piece
 from azeros.serving.audio import Clip, read_clip
 from azeros.serving.engine import Engine, Observer
-from azeros.serving.protocol import AUDIO_FORMATS, MAX_MESSAGES, ChatRequest, read_chat_request
+from azeros.serving.protocol import AUDIO_FORMATS, MAX_MESSAGES, AudioOutput, ChatRequest, read_chat_request
 from azeros.serving.sampling import Sampling
 from azeros.serving.settings import ServingSettings
+from azeros.serving.talker import FORMATS, make, speech
 
 if TYPE_CHECKING:
     from azeros.model.processing import Message
@@ -57,6 +58,7 @@ class ChatService:
 
         Raises:
             ModelError: the model is missing or damaged.
+            ParamsError: the talker of the settings is not there.
         """
         source = settings.model or chat.PACKAGED
         is_folder = Path(source).is_dir()
@@ -64,6 +66,8 @@ class ChatService:
         self._created = int(time.time())
         self._engine = Engine(chat.load(source, settings.revision, settings.dtype), settings, observer)
         self._readers = ThreadPoolExecutor(_NUM_READERS, "azeros reader")
+        self._talker = make(settings)
+        self._speaking = ThreadPoolExecutor(1, "azeros talker")
         self._warm_up()
 
     @property
@@ -87,6 +91,8 @@ class ChatService:
             "max_messages": MAX_MESSAGES,
             "default_max_tokens": Sampling().max_tokens,
             "audio_formats": AUDIO_FORMATS,
+            "voices": self._talker.voices,
+            "speech_formats": list(FORMATS),
         }
         head = {"id": self.model_id, "object": "model", "created": self._created, "owned_by": "azeros"}
         return head | {"limits": limits}
@@ -109,8 +115,28 @@ class ChatService:
     def _read_chat(self, body: bytes) -> tuple[ChatRequest, Conversation]:
         request = read_chat_request(body)
         self.check_model(request.model)
+        if request.audio:
+            self._check_voice(request.audio.voice)
         messages, clips = request.conversation(self._engine.max_audio_s)
         return request, Conversation(messages, clips, request.sampling)
+
+    def _check_voice(self, name: str) -> None:
+        if name not in (voices := self._talker.voices):
+            has = (
+                f"ask for one of {', '.join(voices)}"
+                if voices
+                else "pip install espeakng-loader gives it some"
+            )
+            raise RequestError(
+                f"audio.voice: there is no voice {name!r} here: {has}", "invalid_value", "audio.voice"
+            )
+
+    async def spoken(self, answer: str, audio: AudioOutput) -> tuple[str, bytes]:
+        """The transcript and the file of an answer that a request wants spoken."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._speaking, speech, self._talker, answer, audio.voice, audio.format
+        )
 
     async def read_file(self, path: Path, prompt: str, sampling: Sampling) -> Conversation:
         """A question about an audio file; without one, the file speaks for itself.
@@ -154,6 +180,7 @@ class ChatService:
                 await asyncio.sleep(_BETWEEN_PIECES_S)
         finally:
             ask.cancel()
+            last = None  # an error that was raised knows this frame: no circle, which would keep the clips
 
     async def whole_answer(self, conversation: Conversation) -> tuple[str, Finished]:
         """The text of the answer, once it is complete; raises as `answer`."""
@@ -168,6 +195,7 @@ class ChatService:
         """Take no more requests, and answer those that were taken."""
         self._engine.close()
         self._readers.shutdown()
+        self._speaking.shutdown()
 
     def _warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, SAMPLING_RATE).astype(np.float32)
