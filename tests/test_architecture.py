@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "training": BASE | {"data", "model", "sift"},
     "evaluation": BASE | {"endpoint", "data", "model", "sift", "training"},
     "tiny": BASE | {"data", "model", "sift", "training", "evaluation"},
-    "serving": BASE | {"data", "model"},
+    "serving": BASE | {"data", "model", "tiny"},
     "stages": BASE
     | {"receipts", "tracking", "data", "model", "sift", "training", "evaluation", "tiny", "foundation"},
 }

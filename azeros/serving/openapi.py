@@ -73,7 +73,7 @@ _MODEL = _object(
 )
 _CHOICE = _object(
     index=_COUNT,
-    message=_object(role={"const": "assistant"}, content=_STRING),
+    message=_object(role={"const": "assistant"}, content=_STRING_OR_NULL),
     finish_reason={"enum": ["stop", "length"]},
 )
 _COMPLETION = _object(

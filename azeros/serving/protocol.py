@@ -5,6 +5,7 @@ What the service does not do is refused by name, never dropped.
 
 from __future__ import annotations
 
+import base64
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from azeros.errors import AudioError, RequestError
 from azeros.serving.ask import Finished
 from azeros.serving.audio import Clip, read_base64
 from azeros.serving.sampling import Sampling
+from azeros.serving.talker import SYSTEM_MESSAGE
 
 if TYPE_CHECKING:
     from azeros.model.processing import Message
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MAX_MESSAGES = 256
 AudioFormat = Literal["wav", "mp3", "flac", "ogg", "opus"]
 AUDIO_FORMATS: tuple[str, ...] = get_args(AudioFormat)
+SpeechFormat = Literal["wav", "flac", "mp3", "opus", "pcm16"]
 
 
 def _as_parts(content: Any) -> Any:
@@ -80,12 +83,28 @@ class SystemMessage(_Strict):
     content: _Texts
 
 
+class SpokenAnswer(_Strict):
+    """The audio of an earlier answer, as it was sent; its transcript is what is read."""
+
+    id: str
+    transcript: str
+    data: str | None = None
+    expires_at: int | None = None
+
+
 class AssistantMessage(_Strict):
     """An earlier answer."""
 
     role: Literal["assistant"]
-    content: _Texts
+    content: _Texts | None = None
+    audio: SpokenAnswer | None = None
     refusal: None = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> AssistantMessage:
+        if (self.content is None) == (self.audio is None):
+            raise ValueError("give either content or audio")
+        return self
 
 
 class UserMessage(_Strict):
@@ -96,6 +115,13 @@ class UserMessage(_Strict):
 
 
 _Message = Annotated[SystemMessage | AssistantMessage | UserMessage, Field(discriminator="role")]
+
+
+class AudioOutput(_Strict):
+    """How an answer is to be spoken."""
+
+    voice: str
+    format: SpeechFormat
 
 
 class StreamOptions(_Strict):
@@ -119,9 +145,10 @@ class ChatRequest(_Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], Field(min_length=1)] | None = None
+    audio: AudioOutput | None = None
     # What clients send without wanting anything by it.
     n: Literal[1] | None = None
-    modalities: list[Literal["text"]] | None = None
     presence_penalty: _Zero | None = None
     frequency_penalty: _Zero | None = None
     logprobs: Literal[False] | None = None
@@ -134,6 +161,10 @@ class ChatRequest(_Strict):
             raise ValueError(f"min_tokens is more than max_tokens, {self.sampling.max_tokens}")
         if self.stream_options and not self.stream:
             raise ValueError("stream_options are for stream: true")
+        if ("audio" in (self.modalities or [])) != bool(self.audio):
+            raise ValueError('modalities with "audio" and audio go together')
+        if self.audio and self.stream:
+            raise ValueError("audio comes in one piece: leave stream out")
         return self
 
     @property
@@ -155,11 +186,11 @@ class ChatRequest(_Strict):
         """
         messages: list[Message] = []
         clips: list[Clip] = []
+        if self.audio:
+            messages.append({"role": "system", "content": SYSTEM_MESSAGE})
         for index, message in enumerate(self.messages):
             if not isinstance(message, UserMessage):
-                role = "assistant" if message.role == "assistant" else "system"
-                text = " ".join(part.text for part in message.content)
-                messages.append({"role": role, "content": text})
+                messages.append(_of_text(message))
                 continue
             parts: list[dict[str, Any]] = []
             for number, part in enumerate(message.content):
@@ -175,6 +206,13 @@ class ChatRequest(_Strict):
                 parts.append(clip.part())
             messages.append({"role": "user", "content": parts})
         return messages, clips
+
+
+def _of_text(message: SystemMessage | AssistantMessage) -> Message:
+    if isinstance(message, AssistantMessage) and message.audio:
+        return {"role": "assistant", "content": message.audio.transcript}
+    text = " ".join(part.text for part in message.content or ())
+    return {"role": "assistant" if message.role == "assistant" else "system", "content": text}
 
 
 def read_chat_request(body: bytes) -> ChatRequest:
@@ -205,9 +243,20 @@ class Completion:
     def __init__(self, model: str) -> None:
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
-    def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The answer in one piece."""
-        message = {"role": "assistant", "content": text, "refusal": None}
+    def whole(self, text: str, finished: Finished, spoken: tuple[str, bytes] | None = None) -> dict[str, Any]:
+        """The answer in one piece; `spoken` as a transcript and a file."""
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if spoken:
+            transcript, file = spoken
+            message |= {
+                "content": None,
+                "audio": {
+                    "id": f"audio_{uuid.uuid4().hex}",
+                    "data": base64.b64encode(file).decode(),
+                    "transcript": transcript,
+                    "expires_at": self._head["created"],  # nothing is kept
+                },
+            }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
         return self._head | {"object": "chat.completion", "choices": [choice], "usage": _usage(finished)}
 

@@ -38,6 +38,12 @@ class ServingSettings(BaseModel):
     """Of all requests that are being answered; more are refused as overload."""
     upload_timeout_s: float = Field(default=60, gt=0)
     """Within which a body must have arrived."""
+    talker: Literal["espeak", "cosyvoice"] = "espeak"
+    """What speaks answers to those who ask for audio."""
+    talker_model: str = "iic/CosyVoice2-0.5B"
+    """Of CosyVoice2: a folder, or its name at ModelScope."""
+    talker_voices: str = "voices"
+    """Folder of wav files; each is a voice of CosyVoice2, and its name the voice's."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ServingSettings:

@@ -86,10 +86,14 @@ def random_voice(
 
 
 class Synthesizer:
-    """espeak-ng in this process. One process that renders the same sequence of calls gives the same samples."""
+    """espeak-ng in this process. One process that renders the same sequence of calls gives the same samples.
+
+    Attributes:
+        rate: Hz, of what `speak` returns.
+    """
 
     def __init__(self) -> None:
-        self._library, self._rate = _load()
+        self._library, self.rate = _load()
         self._chunks: list[NDArray[np.int16]] = []
         self._words: list[tuple[int, float]] = []
         self._name = ""
@@ -116,17 +120,22 @@ class Synthesizer:
         resample = age["resample"] * (1 + rng.uniform(-1, 1) * jitter["resample"])
         rate = mood["rate"] * age["rate"] * (1 + rng.uniform(-1, 1) * jitter["rate"]) / resample
         pitch = mood["pitch"] + rng.uniform(-1, 1) * jitter["pitch"]
-        samples = self._speak(text, voice.espeak_name, rate, mood["volume"], pitch, mood["range"])
-        speed = resample * self._rate / SAMPLING_RATE
+        samples = self.speak(text, voice.espeak_name, rate, mood["volume"], pitch, mood["range"])
+        speed = resample * self.rate / SAMPLING_RATE
         samples = _resample(samples, speed)
         samples = _tremolo(samples, age["tremolo_hz"], age["tremolo_depth"])
         samples = np.tanh(mood["drive"] * samples) if mood["drive"] > 1 else samples
         samples = np.clip(samples * mood["volume"] / 100 * 0.8, -1, 1).astype(np.float32)
         return Speech(samples, [(start, at_s / resample) for start, at_s in self._words])
 
-    def _speak(
+    def speak(
         self, text: str, name: str, rate: float, volume: int, pitch: float, pitch_range: int
     ) -> NDArray[np.float64]:
+        """Samples (N,) in [-1, 1] of `text` by the voice of that name, everything else in espeak-ng's scales.
+
+        Raises:
+            CorpusError: as `render`.
+        """
         self._chunks.clear()
         self._words.clear()
         library = self._library

@@ -135,6 +135,18 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
     "min_tokens": ({"min_tokens": 5}, None, "more than max_tokens, 4"),
     "n": ({"n": 2}, "n", "should be 1"),
     "tools": ({"tools": []}, "tools", "not permitted"),
+    "audio without its modality": ({"audio": {"voice": "alloy", "format": "wav"}}, None, "go together"),
+    "a modality without audio": ({"modalities": ["text", "audio"]}, None, "go together"),
+    "audio in pieces": (
+        {"modalities": ["audio"], "audio": {"voice": "alloy", "format": "wav"}, "stream": True},
+        None,
+        "leave stream out",
+    ),
+    "a voice": (
+        {"modalities": ["audio"], "audio": {"voice": "nobody", "format": "wav"}},
+        "audio.voice",
+        "ask for one of alloy",
+    ),
     "both limits": ({"max_completion_tokens": 4}, None, "give one of them"),
     "audio by address": (
         {"messages": [user({"type": "audio_url", "audio_url": {"url": "http://localhost"}})]},

@@ -1,5 +1,7 @@
 """`bentoml serve` as a process of its own, asked by OpenAI's client and by curl."""
 
+import base64
+import io
 import os
 import re
 import shutil
@@ -16,8 +18,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import soundfile
 
 from azeros.model.speech_llm import AZerosModel
+from azeros.serving.talker import SYSTEM_MESSAGE, understand
 from tests.conftest import ROOT
 from tests.serving.sound import audio_part, encoded, noise
 
@@ -188,6 +192,28 @@ def test_an_error_is_one_of_openais_exceptions(server: Server) -> None:
     with pytest.raises(openai.BadRequestError) as wrong:
         server.ask(sent(1), max_tokens=-1)
     assert wrong.value.param == "max_tokens"
+
+
+def test_an_answer_is_spoken(server: Server, tiny_model: AZerosModel) -> None:
+    def spoken(messages: Any, voice: str = "alloy", kind: str = "wav") -> Any:
+        audio = {"voice": voice, "format": kind}
+        return server.ask(messages, modalities=["text", "audio"], audio=audio, **exactly(12))
+
+    message = spoken(sent(1)).choices[0].message
+    system = {"role": "system", "content": SYSTEM_MESSAGE}
+    wanted = understand(expected(tiny_model, [system, *heard(1)], 12)).content
+    assert message.content is None
+    assert message.audio.transcript == wanted
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(message.audio.data)))
+    assert rate == 24_000
+    assert len(samples) > 0
+    more = [system, *heard(1), {"role": "assistant", "content": wanted}, *heard(2)]
+    second = spoken([*sent(1), message, *sent(2)]).choices[0].message
+    assert second.audio.transcript == understand(expected(tiny_model, more, 12)).content
+    for voice, kind, param in (("nobody", "wav", "audio.voice"), ("alloy", "aac", "audio.format")):
+        with pytest.raises(openai.BadRequestError) as wrong:
+            spoken(sent(1), voice, kind)
+        assert wrong.value.param == param
 
 
 def test_limits_are_declared(server: Server) -> None:

@@ -114,6 +114,7 @@ REQUEST: dict[str, Any] = {
     "user": "me",
     "n": 1,
     "modalities": ["text"],
+    "audio": None,
     "presence_penalty": 0,
     "frequency_penalty": 0,
     "logprobs": False,
