@@ -91,9 +91,7 @@ class Door:
             ) from None
 
     def _too_large(self) -> RequestError:
-        return RequestError(
-            f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large"
-        )
+        return RequestError(f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
