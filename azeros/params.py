@@ -415,6 +415,16 @@ class HearingSystem(Section):
     choice_suffix: Word | None
 
 
+class MoshiSystem(Section):
+    """Moshi, which takes speech and no text."""
+
+    kind: Literal["moshi"]
+    model: Pretrained
+    dtype: Dtype
+    max_new_tokens: Count  # one a frame of 80 ms, most of them between words
+    seed: Annotated[int, Field(ge=0)]  # of its sampling
+
+
 class CascadeSystem(Section):
     """A speech recogniser, and a system that reads what it has understood."""
 
@@ -439,7 +449,8 @@ class EndpointSystem(Server):
 
 
 System = Annotated[
-    AzerosSystem | TextSystem | HearingSystem | CascadeSystem | EndpointSystem, Field(discriminator="kind")
+    AzerosSystem | TextSystem | HearingSystem | MoshiSystem | CascadeSystem | EndpointSystem,
+    Field(discriminator="kind"),
 ]
 
 

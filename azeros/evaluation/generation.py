@@ -40,13 +40,11 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
         The response file.
 
     Raises:
-        BenchmarkError: the system needs transcripts, which the set lacks; the file is of other data or settings.
+        BenchmarkError: the system cannot take the set; the file is of other data or settings.
         EndpointError: the system's endpoint refuses all, or stays away; what was answered is kept.
     """
-    if system.modality == "text" and any(sample.request.transcript is None for sample in chosen.samples):
-        raise BenchmarkError(
-            f"{name} reads, and {chosen.benchmark} {chosen.subset} has no transcripts; ask one that hears"
-        )
+    if hindrance := find_hindrance(system, chosen):
+        raise BenchmarkError(f"{chosen.benchmark} {chosen.subset} cannot be put to {name}: {hindrance}")
     path = folder / f"{name}-{chosen.subset}-{chosen.split}-{system.modality}.jsonl"
     _claim(path, _record(name, system, chosen))
     order = _by_length(chosen.samples, system)
@@ -64,6 +62,16 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
             path, len(failed), len(rows), failed[0],
         )  # fmt: skip
     return path
+
+
+def find_hindrance(system: System, chosen: SampleSet) -> str | None:
+    """Why the system cannot take the set, if it cannot."""
+    requests = [sample.request for sample in chosen.samples]
+    if system.modality == "text" and any(request.transcript is None for request in requests):
+        return "it reads, and the set has no transcripts"
+    if not system.takes_instructions and any(request.instruction for request in requests):
+        return "it takes speech alone, and the set asks in writing"
+    return None
 
 
 def _record(name: str, system: System, chosen: SampleSet) -> dict[str, Any]:

@@ -106,14 +106,14 @@ def _sources(patterns: Iterable[str]) -> list[Path]:
 
 def _answer(name: str, system: System, sets: list[SampleSet]) -> Iterator[tuple[SampleSet, Path]]:
     """Each set that the system can be asked, and the file of its responses."""
-    from azeros.evaluation.generation import generate
+    from azeros.evaluation.generation import find_hindrance, generate
 
     identity = system.identity
     if "files_sha256" in identity:  # it answers in this process: other code may answer otherwise
         identity |= {"code": hash_files(_sources(_ANSWERING))}
     for asked in sets:
-        if system.modality == "text" and any(s.request.transcript is None for s in asked.samples):
-            logger.info("%s reads; %s %s has no transcripts", name, asked.benchmark, asked.subset)
+        if hindrance := find_hindrance(system, asked):
+            logger.info("%s %s is not put to %s: %s", asked.benchmark, asked.subset, name, hindrance)
             continue
         folder = work_dir("benchmark", {"system": identity, "data": asked.fingerprint()})
         yield asked, generate(name, system, asked, folder)

@@ -17,6 +17,7 @@ class Azeros:
     """Greedy answers of a model folder."""
 
     modality: Modality = "audio"
+    takes_instructions = True
 
     def __init__(self, settings: AzerosSystem) -> None:
         """Load the model, onto the GPU if there is one.

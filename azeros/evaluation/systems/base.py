@@ -67,6 +67,8 @@ class System(Protocol):
     """A system under test."""
 
     modality: Modality
+    takes_instructions: bool
+    """Whether it reads text that follows a recording."""
     batch_size: int
     """How many requests it takes at once."""
     choice_suffix: str | None

@@ -18,6 +18,7 @@ class Cascade:
     """Any recogniser of transformers (Whisper, Parakeet, wav2vec 2.0, ...) before any system that reads."""
 
     modality: Modality = "audio"
+    takes_instructions = True
 
     def __init__(self, settings: CascadeSystem, reader: System) -> None:
         """Load the recogniser, onto the GPU if there is one.

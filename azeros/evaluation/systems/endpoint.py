@@ -22,6 +22,7 @@ class ServedModel:
     """A model that is asked over HTTP, as many requests at once as `max_concurrency` says."""
 
     modality: Modality
+    takes_instructions = True
 
     def __init__(self, name: str, settings: EndpointSystem) -> None:
         """`name` is that in benchmark.systems.

@@ -17,6 +17,7 @@ class HearingModel:
     """Greedy answers of any model that transformers' Auto classes load and whose processor takes audio in a conversation."""
 
     modality: Modality = "audio"
+    takes_instructions = True
 
     def __init__(self, settings: HearingSystem) -> None:
         """Load the model, onto the GPU if there is one.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from azeros.errors import BenchmarkError
-from azeros.params import AzerosSystem, CascadeSystem, HearingSystem, TextSystem
+from azeros.params import AzerosSystem, CascadeSystem, HearingSystem, MoshiSystem, TextSystem
 
 if TYPE_CHECKING:
     from azeros.evaluation.systems.base import System
@@ -47,6 +47,10 @@ def make_system(name: str, systems: Mapping[str, Settings]) -> System:
         from azeros.evaluation.systems.hearing import HearingModel
 
         return HearingModel(settings)
+    if isinstance(settings, MoshiSystem):
+        from azeros.evaluation.systems.moshi import Moshi
+
+        return Moshi(settings)
     if isinstance(settings, CascadeSystem):
         from azeros.evaluation.systems.cascade import Cascade
 

@@ -16,6 +16,7 @@ class TextLLM:
     """Greedy answers to the transcript, read as AZeroS's language model reads text."""
 
     modality: Modality = "text"
+    takes_instructions = True
     choice_suffix: str | None = None  # AIR-Bench has no transcripts
 
     def __init__(self, settings: TextSystem) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from transformers import (
     AutoTokenizer,
+    EncodecFeatureExtractor,
     GenerationConfig,
+    MoshiConfig,
+    MoshiForConditionalGeneration,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
@@ -55,6 +58,36 @@ def save_qwen2_audio(folder: Path) -> None:
     Qwen2AudioForConditionalGeneration(config).save_pretrained(folder)
     features = WhisperFeatureExtractor(feature_size=80)
     Qwen2AudioProcessor(features, tokenizer, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
+
+
+def save_moshi(folder: Path) -> None:
+    """A Moshi and a Mimi of one layer each, with the tiny world's words and the settings of kmhf/hf-moshiko."""
+    torch.manual_seed(0)
+    tokenizer: Any = AutoTokenizer.from_pretrained(LLM)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<unk>", "<pad>"]})
+    tokenizer.save_pretrained(folder)
+    EncodecFeatureExtractor().save_pretrained(folder)
+    mimi = {
+        "model_type": "mimi", "hidden_size": 16, "num_filters": 2, "num_hidden_layers": 1, "intermediate_size": 16,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "codebook_size": 16, "codebook_dim": 8, "num_quantizers": 3,
+        "vector_quantization_hidden_dimension": 8, "upsample_groups": 16,
+    }  # fmt: skip
+    depth = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+    config = MoshiConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, ffn_dim=32,
+        num_codebooks=3, max_position_embeddings=200, sliding_window=200, audio_encoder_config=mimi,
+        depth_decoder_config=depth,
+    )  # fmt: skip
+    model: Any = MoshiForConditionalGeneration(config)
+    depth_decoding = {
+        "cache_implementation": "sliding_window", "do_sample": True, "min_length": 4, "max_length": 4, "top_k": 250,
+        "temperature": 0.8, "transformers_version": "4.46.0.dev0",
+    }  # fmt: skip
+    model.generation_config = GenerationConfig(
+        bos_token_id=len(tokenizer), pad_token_id=len(tokenizer), do_sample=True, top_k=25,
+        cache_implementation="sliding_window", depth_decoder_config=depth_decoding, temp=0.7,
+    )  # fmt: skip
+    model.save_pretrained(folder)
 
 
 def save_whisper(folder: Path) -> None:
