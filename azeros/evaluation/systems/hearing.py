@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azeros.errors import ModelError, one_line
@@ -11,6 +12,9 @@ from azeros.evaluation.systems.local import local_identity, place
 
 if TYPE_CHECKING:
     from azeros.params import HearingSystem
+
+# Where Phi-4-multimodal keeps what it adds to its language model for audio.
+_SPEECH_ADAPTER = "speech-lora"
 
 
 class HearingModel:
@@ -26,7 +30,7 @@ class HearingModel:
             ModelError: it is not there, is of a class that transformers does not know, or its processor takes no audio.
         """
         import torch
-        from transformers import AutoModelForMultimodalLM, AutoProcessor
+        from transformers import AutoConfig, AutoModelForMultimodalLM
 
         from azeros.model.foundation import fetch
 
@@ -36,8 +40,19 @@ class HearingModel:
         self._folder = fetch(settings.model)
         auto: Any = AutoModelForMultimodalLM
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(self._folder)
-            model = auto.from_pretrained(self._folder, dtype=getattr(torch, settings.dtype))
+            config = AutoConfig.from_pretrained(self._folder)
+            self._processor: Any = _load_processor(self._folder, config)
+            # The part of the omni models that writes; what speaks is left alone.
+            model, loading = auto.from_pretrained(
+                self._folder,
+                config=getattr(config, "thinker_config", config),
+                dtype=getattr(torch, settings.dtype),
+                output_loading_info=True,
+            )
+            if loading["missing_keys"]:
+                raise ValueError(f"no weights for {', '.join(sorted(loading['missing_keys'])[:3])}")
+            if (self._folder / _SPEECH_ADAPTER).is_dir():
+                model.load_adapter(str(self._folder / _SPEECH_ADAPTER))
         except Exception as error:  # transformers raises many types
             raise ModelError(
                 f"{settings.model.path}: transformers does not load it ({one_line(error)}); mend benchmark.systems"
@@ -46,8 +61,7 @@ class HearingModel:
             raise ModelError(
                 f"{settings.model.path}: its processor has no chat template; serve it, and name it as an endpoint"
             )
-        # The part of the omni models that writes; what speaks is left alone.
-        self._model = place(getattr(model, "thinker", model))
+        self._model = place(model)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -79,6 +93,7 @@ class HearingModel:
             ids = self._model.generate(
                 **inputs,
                 max_new_tokens=self._settings.max_new_tokens,
+                eos_token_id=self._model.generation_config.eos_token_id or tokenizer.eos_token_id,
                 do_sample=False,
                 temperature=None,
                 top_p=None,
@@ -94,3 +109,27 @@ class HearingModel:
             parts.append({"type": "text", "text": request.instruction})
         first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
         return [*first, {"role": "user", "content": parts}]
+
+
+def _load_processor(folder: Path, config: Any) -> Any:
+    """The model's processor, without the parts that see: those want torchvision, and are shown nothing."""
+    from transformers import PROCESSOR_MAPPING, AutoFeatureExtractor, AutoProcessor, AutoTokenizer
+
+    kind: Any = PROCESSOR_MAPPING.get(type(config), None)
+    wanted = kind.get_attributes() if kind else []
+    if "image_processor" not in wanted:
+        return AutoProcessor.from_pretrained(folder)
+
+    class Blind(kind):  # type: ignore[misc]
+        def check_argument_for_proper_class(self, name: str, part: Any) -> Any:
+            return part and super().check_argument_for_proper_class(name, part)
+
+    hearing: dict[str, Any] = {
+        "tokenizer": AutoTokenizer, "feature_extractor": AutoFeatureExtractor, "audio_processor": AutoFeatureExtractor
+    }  # fmt: skip
+    processor: Any = Blind(
+        *(hearing[name].from_pretrained(folder) if name in hearing else None for name in wanted)
+    )
+    saved, _ = kind.get_processor_dict(folder)
+    processor.chat_template = saved.get("chat_template") or processor.tokenizer.chat_template
+    return processor
