@@ -3,6 +3,8 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -454,6 +456,30 @@ System = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class ListedSystem:
+    """A system that needs no entry in params.yaml, and the published rows that it stands for."""
+
+    settings: System
+    rows: tuple[str, ...]
+
+
+_CATALOG = Path(__file__).parent / "evaluation/systems/catalog.yaml"
+
+
+@cache
+def listed_systems() -> dict[str, ListedSystem]:
+    """The systems of the published tables, by the names in azeros/evaluation/systems/catalog.yaml."""
+    document = read_yaml(_CATALOG)
+    adapter: TypeAdapter[System] = TypeAdapter(System)
+    listed = {}
+    for name, entry in document["systems"].items():
+        rows = tuple(entry.pop("rows"))
+        settings = document["common"][entry["kind"]] | entry
+        listed[name] = ListedSystem(adapter.validate_python(settings), rows)
+    return listed
+
+
 class TinyBenchmark(Section):
     """A stand-in that the tiny world speaks."""
 
@@ -502,10 +528,16 @@ class Benchmark(Section):
     panda_weights: Path | None
     systems: dict[Name, System]
 
+    @property
+    def known_systems(self) -> dict[str, System]:
+        """`systems`, and those of the published tables that they do not replace."""
+        return {name: listed.settings for name, listed in listed_systems().items()} | self.systems
+
     @model_validator(mode="after")
     def _asked_exist(self) -> Self:
         for name in self.asked:
-            _known(name, self.systems, "asked", "benchmark.systems")
+            if name not in self.systems:
+                _known(name, self.known_systems, "asked", "benchmark.systems")
         return self
 
     @model_validator(mode="after")
@@ -513,7 +545,7 @@ class Benchmark(Section):
         for name, system in self.systems.items():
             if not isinstance(system, CascadeSystem):
                 continue
-            reader = self.systems.get(system.reader)
+            reader = self.systems.get(system.reader) or self.known_systems.get(system.reader)
             reads = isinstance(reader, TextSystem) or (
                 isinstance(reader, EndpointSystem) and reader.modality == "text"
             )

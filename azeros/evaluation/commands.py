@@ -55,7 +55,7 @@ def check(benchmark: Benchmark, subset: Subset, data: Data) -> None:
 @app.command(epilog="Example: azeros benchmark run azeros voicebench bbh data/voicebench results/azeros")
 def run(
     system: Annotated[
-        str, typer.Argument(metavar="SYSTEM", help="A name in params.yaml, benchmark.systems.")
+        str, typer.Argument(metavar="SYSTEM", help="A name that azeros benchmark systems lists.")
     ],
     benchmark: Benchmark,
     subset: Subset,
@@ -73,11 +73,34 @@ def run(
     from azeros.evaluation.systems.registry import make_system, settings_of
     from azeros.params import load_params
 
-    systems = load_params(params).benchmark.systems
+    systems = load_params(params).benchmark.known_systems
     settings_of(system, systems)
     found = load_samples(benchmark, subset, data, partial)
     typer.echo("\n".join(found.counts()), err=True)
     typer.echo(generate(system, make_system(system, systems), found, output))
+
+
+@app.command(epilog="Example: azeros benchmark systems gemini")
+def systems(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="SYSTEM", help="Print its settings, as params.yaml would have them."),
+    ] = None,
+    params: ParamsPath = Path("params.yaml"),
+) -> None:
+    """List who can be asked: those of params.yaml and of the published tables, with their rows in these."""
+    from azeros.evaluation.systems.registry import settings_of
+    from azeros.params import listed_systems, load_params
+
+    settings = load_params(params).benchmark
+    if name is not None:
+        entry = settings_of(name, settings.known_systems).model_dump(mode="json")
+        typer.echo(f"benchmark.systems.{name}:")
+        typer.echo("\n".join(f"  {key}: {json.dumps(entry[key], ensure_ascii=False)}" for key in entry))
+        return
+    for known, system in settings.known_systems.items():
+        listed = listed_systems().get(known)
+        typer.echo(f"{known:<24}{system.kind:<10}{', '.join(listed.rows) if listed else ''}".rstrip())
 
 
 @scoring.command(epilog="Example: azeros score voicebench openbookqa azeros-openbookqa-test-audio.jsonl")

@@ -48,7 +48,7 @@ def run(params: Params, output: Path) -> None:
         stage_output(output) as draft,
     ):
         for name in settings.asked:
-            for asked, responses in list(_answer(name, make_system(name, settings.systems), sets)):
+            for asked, responses in list(_answer(name, make_system(name, settings.known_systems), sets)):
                 _score(params, asked.benchmark, asked.subset, responses, draft / name)
         rows = read_results(draft)
         figures = _figures(rows)

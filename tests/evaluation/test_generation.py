@@ -200,5 +200,5 @@ def test_an_unknown_system_is_named() -> None:
         str(write_params(Path("p"), {})),
     )
     assert complaint(result.stderr).startswith(
-        "azeros: no system 'nobody'; benchmark.systems of params.yaml has azeros"
+        "azeros: no system 'nobody'; azeros benchmark systems lists them"
     )

@@ -1,7 +1,8 @@
-"""Systems by their names in params.yaml."""
+"""Systems by their names in params.yaml or catalog.yaml."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,9 @@ def settings_of(name: str, systems: Mapping[str, Settings]) -> Settings:
         BenchmarkError: there is none.
     """
     if name not in systems:
-        raise BenchmarkError(
-            f"no system '{name}'; benchmark.systems of params.yaml has {', '.join(systems) or 'none'}"
-        )
+        close = difflib.get_close_matches(name, systems, n=1)
+        meant = f"did you mean '{close[0]}'? " if close else ""
+        raise BenchmarkError(f"no system '{name}'; {meant}azeros benchmark systems lists them")
     return systems[name]
 
 
