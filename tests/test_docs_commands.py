@@ -37,6 +37,7 @@ NOT_RUN = {
     "dvc remote add": "needs a bucket",
     "dvc push": "needs that remote",
     "dvc pull": "needs that remote",
+    "azeros benchmark run qwen25-omni": "needs a GPU and the hub: tests/evaluation/systems/test_hearing.py",
     "azeros judge": "needs a judge and its key: tests/evaluation/judging/test_judge.py",
     "azeros score voicebench commoneval results/azeros/judged": "needs what that judge said: tests/evaluation/test_score.py",
 }
