@@ -1,17 +1,18 @@
-"""Takes the pictures of the documentation with headless Chromium, from what `dvc repro` has left: python docs/pictures.py"""
+"""Takes the pictures of the documentation with headless Chromium, from what `dvc repro` has left: python docs/pictures.py [page ...]"""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import soundfile
 from lhotse import CutSet
@@ -27,11 +28,11 @@ QUESTIONS = ("repeat what was said.", "how does the speaker feel?")
 
 
 @contextmanager
-def server(ready: str, *command: str) -> Iterator[None]:
+def server(ready: str, *command: str, environment: Mapping[str, str] | None = None) -> Iterator[None]:
     """A server that stops with the block."""
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "BENTOML_DO_NOT_TRACK": "true"}
     with subprocess.Popen(
-        [sys.executable, "-m", *command], env=os.environ | quiet,
+        [sys.executable, "-m", *command], env=os.environ | quiet | (environment or {}),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
@@ -107,8 +108,23 @@ def take_mlflow(page: Any) -> None:
         take(page, "mlflow", width=1180)  # without the assistant beside it
 
 
+def take_prefect(page: Any) -> None:
+    """The run of a flow whose stages have nothing to do; it releases the model."""
+    with tempfile.TemporaryDirectory() as home:
+        api = "http://127.0.0.1:3943/api"
+        environment = {"PREFECT_HOME": home, "PREFECT_API_URL": api}
+        with server(f"{api}/health", "prefect", "server", "start", "--port", "3943", environment=environment):
+            subprocess.run([sys.executable, "-m", "flows.pipeline"], env=os.environ | environment, check=True)
+            page.set_viewport_size({"width": 1400, "height": 800})
+            asked = Request(f"{api}/flow_runs/filter", b"{}", {"content-type": "application/json"})
+            (run,) = json.load(urlopen(asked))
+            page.goto(f"http://127.0.0.1:3943/runs/flow-run/{run['id']}")
+            page.wait_for_timeout(SETTLE_S * 1000)  # the graph is drawn when it likes
+            take(page, "prefect")
+
+
 def main() -> None:
-    """Take all of them."""
+    """Take all of them, or those that are named."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
         sys.exit("no chromium on PATH: apt-get install chromium")
@@ -116,8 +132,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
-        for picture in (take_page, take_leaderboard, take_mlflow):
-            picture(page)
+        for picture in (take_page, take_leaderboard, take_mlflow, take_prefect):
+            if not sys.argv[1:] or picture.__name__.removeprefix("take_") in sys.argv[1:]:
+                picture(page)
         browser.close()
 
 

@@ -69,7 +69,7 @@ def change_settings(overrides: Sequence[str]) -> None:
         get_run_logger().info("params.yaml now has %s", ", ".join(overrides))
 
 
-@task(name="release")
+@task(name="release", task_run_name="release")
 def release_model() -> None:
     """Register the packaged model and say what became of it."""
     from azeros import release as releases
