@@ -143,13 +143,14 @@ def plan(
     ],
     targets: Annotated[Path, typer.Argument(metavar="TARGETS", help="Folder with the sets that sift made.")],
     models: Models,
+    processes: Annotated[int, typer.Option(min=1, metavar="N", help="How many are to train, one a GPU.")] = 1,
     params: ParamsPath = Path("params.yaml"),
 ) -> None:
     """Measure a few training steps, and say what the stage will take: time, memory, disk."""
     settings = load_params(params)
     from azeros.plan import plan_stage
 
-    typer.echo("\n".join(plan_stage(settings, train_stage, targets, models).lines()))
+    typer.echo("\n".join(plan_stage(settings, train_stage, targets, models, processes).lines()))
 
 
 @app.command(epilog="Example: azeros evaluate data/manifests models reports/evaluate")

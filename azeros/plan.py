@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -11,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azeros.errors import StageError
 from azeros.params import Params, TrainStage
 from azeros.receipts import predict, span
 from azeros.training.rows import Row
@@ -29,9 +31,11 @@ _FLOAT32_BYTES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training stage will take, in one process."""
+    """What a training stage will take."""
 
     stage: str
+    processes: int
+    """Each of which takes its share of a batch."""
     rows: int
     hours: float
     """Of distinct recordings."""
@@ -43,7 +47,7 @@ class Plan:
     """Once, before the first step, where encoder outputs are stored."""
     step_s: float
     memory_gb: float
-    """Of the GPU that the process uses, or of the process."""
+    """Of the GPU that a process uses, or of a process."""
     stored_gb: float
     """Encoder outputs in .work."""
     checkpoint_gb: float
@@ -56,16 +60,17 @@ class Plan:
     def lines(self) -> list[str]:
         """For people."""
         encoding = f"{span(self.encode_s)} of encoding, " if self.encode_s else ""
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         return [
             f"{self.stage}: {span(self.seconds)}",
             f"  data    {self.rows} rows of {self.hours:.2f} h; {self.heard_hours:.1f} h to hear in {self.epochs:.1f} epochs",
             f"  time    {encoding}{self.steps} steps of {self.step_s * 1000:.0f} ms",
-            f"  memory  {self.memory_gb:.1f} GB",
+            f"  memory  {self.memory_gb:.1f} GB{each}",
             f"  disk    {self.stored_gb:.2f} GB of encoder outputs, {self.checkpoint_gb:.3f} GB checkpoint",
         ]
 
 
-def plan_stage(params: Params, name: str, targets: Path, models: Path) -> Plan:
+def plan_stage(params: Params, name: str, targets: Path, models: Path, processes: int = 1) -> Plan:
     """Measure a few steps of training stage `name` and reckon up the rest; the run says how right that was.
 
     Args:
@@ -73,24 +78,32 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path) -> Plan:
         name: stage1 or stage2.
         targets: folder with the sets that sift made.
         models: folder with the stage to start from.
+        processes: how many are to train; one of them is measured, without what they tell each other.
 
     Raises:
+        StageError: there are more processes than utterances in a batch.
         StageError, ManifestError, ModelError, AudioError: what the stage itself would say of its inputs.
     """
     from azeros.stages.train import read_inputs, trainable_model
 
     inputs = read_inputs(params, name, targets, models)
     stage = inputs.stage
+    if processes > stage.batch_size:
+        raise StageError(
+            f"{processes} processes cannot share batches of {stage.batch_size}: raise train.{name}.batch_size"
+        )
+    share = stage.model_copy(update={"batch_size": math.ceil(stage.batch_size / processes)})
     model = trainable_model(params, name, inputs)
     rows = [row for of_set in inputs.sets.values() for row in of_set]
     cuts = list({row.key: row.cut for row in rows}.values())
     audio_s = sum(cut.duration for cut in cuts)
-    steps = _measure_steps(model, stage, inputs.sets, params.seed)
+    steps = _measure_steps(model, share, inputs.sets, params.seed)
     is_stored = stage.encoder_outputs == "stored"
     rate = _measure_encoding(model, _spread(cuts, _ENCODED_CUTS)) if is_stored else _Rate(0.0, 0.0)
     num_heard = stage.num_steps * stage.batch_size
     plan = Plan(
         stage=name,
+        processes=processes,
         rows=len(rows),
         hours=audio_s / 3600,
         steps=stage.num_steps,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from azeros.errors import StageError
 from azeros.params import load_params
 from azeros.plan import plan_stage
 from azeros.receipts import span
@@ -40,6 +41,19 @@ def test_what_is_encoded_for_each_batch_is_not_stored(inputs: Path) -> None:
     plan = plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"))
     assert plan.encode_s == plan.stored_gb == 0
     assert "encoding" not in plan.lines()[2]
+
+
+def test_processes_share_a_batch(inputs: Path) -> None:
+    params = load_params(write_params(Path("params.yaml"), FEW | {"train.stage1.batch_size": 32}))
+    alone, shared = (
+        plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), processes)
+        for processes in (1, 16)
+    )
+    assert shared.step_s < alone.step_s
+    assert (shared.steps, shared.epochs, shared.heard_hours) == (alone.steps, alone.epochs, alone.heard_hours)
+    assert shared.lines()[3].endswith(" GB in each of 16 processes")
+    with pytest.raises(StageError, match=r"33 processes cannot share batches of 32: raise train\.stage1"):
+        plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), 33)
 
 
 @pytest.mark.parametrize(
