@@ -151,10 +151,14 @@ def _send_points(store: _Store, points: Sequence[_Point], run_id: str) -> None:
 
 def _tell_parent(store: _Store, stage: str, metrics: Mapping[str, float]) -> None:
     if store.parent_id:
-        prefix = stage.replace("@", ".")  # which MLflow does not allow in the name of a metric
         now_ms = int(time.time() * 1000)
+        prefix = _within_parent(stage)
         points = [_Point(f"{prefix}/{key}", float(value), now_ms, 0) for key, value in metrics.items()]
         _send_points(store, points, store.parent_id)
+
+
+def _within_parent(stage: str) -> str:
+    return stage.replace("@", ".")  # which MLflow does not allow in a name
 
 
 def _terminate(store: _Store, status: str) -> None:
@@ -237,7 +241,6 @@ def connect() -> "MlflowClient":
 
 def _open(name: str, params: Mapping[str, Any]) -> _Store:
     client = connect()
-    from mlflow.entities import Param
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     with _one_at_a_time(store_uri()):
@@ -249,10 +252,21 @@ def _open(name: str, params: Mapping[str, Any]) -> _Store:
         parent_id = _parent_run(client, experiment_id)
     tags = _origin() | ({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {})
     run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-    settings = [Param(key, text) for key, text in flatten(params).items()]
+    _log_params(client, run_id, flatten(params))
+    if parent_id:
+        # MLflow takes no second value; a stage that was begun before has told its own.
+        known = client.get_run(parent_id).data.params
+        ours = {f"{_within_parent(name)}/{key}": text for key, text in flatten(params).items()}
+        _log_params(client, parent_id, {key: text for key, text in ours.items() if key not in known})
+    return _Store(client, run_id, parent_id)
+
+
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, str]) -> None:
+    from mlflow.entities import Param
+
+    settings = [Param(key, text) for key, text in params.items()]
     for start in range(0, len(settings), _PARAMS_PER_REQUEST):
         client.log_batch(run_id, params=settings[start : start + _PARAMS_PER_REQUEST])
-    return _Store(client, run_id, parent_id)
 
 
 @contextmanager

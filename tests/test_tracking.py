@@ -110,18 +110,23 @@ def test_stages_of_one_pipeline_run_share_a_parent(
     assert (parent.data.tags[PIPELINE_TAG], parent.info.status) == ("one", "FINISHED")
 
 
-def test_a_pipeline_run_has_the_final_figures_of_its_stages(
+def test_a_pipeline_run_has_the_settings_and_final_figures_of_its_stages(
     client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(PARENT_VARIABLE, "one")
-    for name, value in (("train@stage1", 1.5), ("evaluate", 0.8)):
-        with stage_run(name, {}) as run:
+    for name, value, settings in (
+        ("train@stage1", 1.0, {"schedule": {"base_lr": 0.1}}),
+        ("train@stage1", 1.5, {"schedule": {"base_lr": 0.2}}),
+        ("evaluate", 0.8, {"batch_size": 64}),
+    ):
+        with stage_run(name, settings) as run:
             run.log({"loss": 3.0}, step=1)
             run.set_summary({"stage1/plain": value})
     assert run.id
     child = client.get_run(run.id)
     parent = client.get_run(child.data.tags["mlflow.parentRunId"])
     assert parent.data.metrics == {"train.stage1/stage1/plain": 1.5, "evaluate/stage1/plain": 0.8}
+    assert parent.data.params == {"train.stage1/schedule.base_lr": "0.1", "evaluate/batch_size": "64"}
     assert child.data.metrics == {"loss": 3.0, "stage1/plain": 0.8}
 
 
