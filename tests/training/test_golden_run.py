@@ -53,7 +53,7 @@ class Batched:
 
 def rows_of(batch: dict[str, Any]) -> list[Row]:
     parts = zip(batch["wavs"], batch["instructions"], batch["responses"], strict=True)
-    return [Row(str(wav), 1.0, *texts, packed=b"") for wav, *texts in parts]
+    return [Row(str(wav), 1.0, instruction, response, b"") for wav, instruction, response in parts]
 
 
 @pytest.mark.parametrize("num_steps", [16, 25])
