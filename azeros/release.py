@@ -28,6 +28,7 @@ _CARD = "README.md"
 _MODEL = Path("models/azeros")
 _METRICS = Path("reports/evaluate/metrics.json")
 _REPORT = Path("reports/model_card.md")
+_NATS = "gap_divergence"  # no share
 _CEILING = "text"  # the language model itself, given the transcript
 
 
@@ -224,6 +225,7 @@ def card(record: dict[str, Any]) -> str:
     rows = [
         f"| {name} | {_cell(f)} | {_cell(record['ceiling'].get(name))} | {f['count']} |"
         for name, f in record["figures"].items()
+        if name != _NATS
     ]
     heard = record["heard"]
     foundation = [f"- {name}: `{source}`" for name, source in _sources(record).items()]

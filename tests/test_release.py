@@ -156,7 +156,7 @@ def test_what_is_missing_is_named(tmp_path: Path, params: Params, monkeypatch: p
 
 def test_the_card_is_valid_front_matter() -> None:
     record = {
-        "figures": {"plain": figure(0.5), "gap": figure(0.25)},
+        "figures": {"plain": figure(0.5), "gap": figure(0.25), "gap_divergence": figure(0.06)},
         "ceiling": {"plain": figure(1.0)},
         "heard": {"corpora": ["mine"], "languages": ["en", "zh"]},
         "foundation": {
@@ -173,6 +173,7 @@ def test_the_card_is_valid_front_matter() -> None:
     assert YAML(typ="safe").load(front) == {"library_name": "azeros", "pipeline_tag": "audio-text-to-text"}
     assert "| plain | 50.0 [45.0, 55.0] | 100.0 [95.0, 105.0] | 400 |" in body
     assert "| gap | 25.0 [20.0, 30.0] |  | 400 |" in body
+    assert "gap_divergence" not in body
     assert "recordings of mine, questions in en, zh" in body
     assert "- llm: `Qwen/Qwen2.5-7B-Instruct abc`" in body
     assert "MLflow run `1f`." in body
