@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from azeros.errors import ManifestError
 from azeros.params import Filter
@@ -16,8 +16,6 @@ from azeros.params import Filter
 if TYPE_CHECKING:
     from lhotse import CutSet, SupervisionSegment
     from lhotse.cut import Cut
-
-T = TypeVar("T")
 
 _COMPRESSION = 6
 
@@ -35,7 +33,8 @@ def read_cuts(path: Path) -> CutSet:
     """
     from lhotse import CutSet
 
-    _check_there(path)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; make it with azeros prepare or azeros sift")
     return CutSet(_Lines(path))
 
 
@@ -48,40 +47,24 @@ class _Lines:
     def __iter__(self) -> Iterator[Cut]:
         from lhotse.serialization import deserialize_item
 
-        return read_lines(self.path, deserialize_item)
+        number = 0
+        try:
+            opened = gzip.open if self.path.suffix == ".gz" else open
+            with opened(self.path, "rt", encoding="utf-8") as stream:
+                for line in stream:
+                    number += 1
+                    yield deserialize_item(json.loads(line))
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise ManifestError(
+                f"{self.path}: unreadable after line {number} ({error}); make it again"
+            ) from error
+        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            raise ManifestError(
+                f"{self.path}: line {number} is not a cut ({error!r}); make it again"
+            ) from error
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    """What `parse` makes of each line of a manifest; lhotse's own cuts cost ten times what the lines do.
-
-    Raises:
-        ManifestError: there is no such file; while iterating: the file ends early, or a line is not JSON, or not what `parse`
-            takes (it raises ValueError, KeyError, TypeError or AssertionError).
-    """
-    _check_there(path)
-    return _parsed(path, parse)
-
-
-def _check_there(path: Path) -> None:
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; make it with azeros prepare or azeros sift")
-
-
-def _parsed(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    number = 0
-    try:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as stream:
-            for line in stream:
-                number += 1
-                yield parse(json.loads(line))
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: unreadable after line {number} ({error}); make it again") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ManifestError(f"{path}: line {number} is not a cut ({error!r}); make it again") from error
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from azeros.data.manifests import read_lines, unfit
+from azeros.data.manifests import cut_text, read_cuts, unfit
 from azeros.errors import ManifestError
 from azeros.params import Filter
 
@@ -40,7 +40,8 @@ class Row:
     @classmethod
     def of(cls, cut: Cut, instruction: str, response: str) -> Row:
         """The row of a cut."""
-        return cls(cut.id, cut.duration, instruction, response, _pack(cut.to_dict()))
+        sound = json.dumps(cut.drop_supervisions().to_dict(), ensure_ascii=False).encode()
+        return cls(cut.id, cut.duration, sys.intern(instruction), response, zlib.compress(sound, level=1))
 
     @property
     def cut(self) -> Cut:
@@ -49,10 +50,6 @@ class Row:
 
         cut: Cut = deserialize_item(json.loads(zlib.decompress(self.packed)))
         return cut
-
-
-def _pack(cut: Mapping[str, Any]) -> bytes:
-    return zlib.compress(json.dumps({**cut, "supervisions": []}, ensure_ascii=False).encode(), level=1)
 
 
 def read_rows(
@@ -69,33 +66,26 @@ def read_rows(
     Raises:
         ManifestError: a cut has no target or one by another author, or none is left.
     """
-    manifest = targets / "cuts.jsonl.gz"
     rows: list[Row] = []
     rejects: dict[str, int] = {}
-
-    def read(line: dict[str, Any]) -> None:
-        (said,) = line["supervisions"]
-        custom = said.get("custom") or {}
-        reason = unfit(line["duration"], said.get("text") or "", settings)
+    for cut in read_cuts(targets / "cuts.jsonl.gz"):
+        reason = unfit(cut.duration, cut_text(cut), settings)
         if reason:
             rejects[reason] = rejects.get(reason, 0) + 1
-            return
+            continue
+        custom = cut.supervisions[0].custom or {}
         if "response" not in custom:
             raise ManifestError(
-                f"{manifest}: cut {line['id']} has no response: make the targets with `azeros sift`"
+                f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`"
             )
         provenance = custom.get("provenance") or {}
         if author and provenance and any(provenance.get(name) != value for name, value in author.items()):
             raise ManifestError(
-                f"{manifest}: cut {line['id']}: {custom.get('from_model')} wrote its target, in another revision or "
+                f"{targets}/cuts.jsonl.gz: cut {cut.id}: {custom.get('from_model')} wrote its target, in another revision or "
                 f"with other prompts than foundation.llm and sift now have: run `dvc repro sift@{targets.name}`, or allow "
                 "it by train.foreign_targets"
             )
-        instruction = sys.intern(custom.get("instruction") or "")
-        rows.append(Row(line["id"], line["duration"], instruction, custom["response"], _pack(line)))
-
-    for _ in read_lines(manifest, read):
-        pass
+        rows.append(Row.of(cut, custom.get("instruction") or "", custom["response"]))
     if not rows:
         raise ManifestError(
             f"{targets}: no row is left to train on ({rejects}): widen `filter` in params.yaml"
