@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from azeros.work import WORK_ROOT
+from azeros.work import WORK_ROOT, is_running
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -39,10 +39,8 @@ def keep(records: Sequence[Record]) -> None:
 
 def deliver(client: MlflowClient, experiment_id: str) -> None:
     """Send what processes that have ended kept, each run to where it was lost or as one of its own, and drop the files."""
-    import psutil
-
     for path in sorted(own_file().parent.glob("*.jsonl")):
-        if path != own_file() and psutil.pid_exists(int(path.stem)):
+        if path != own_file() and is_running(int(path.stem)):
             continue
         runs = _runs_in(path)
         for (name, run_id), records in runs.items():

@@ -142,6 +142,16 @@ def _leave(signal_number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + signal_number)
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process is at work: not one that ended and stays listed, as in a container whose init collects none."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that the disk or the user's quota is used up."""
     cause: BaseException | None = error

@@ -136,7 +136,7 @@ def run_shard(stage: str, index: int, num: int, pipeline: str) -> None:
 
     with Repo() as repo:
         (found,) = repo.stage.collect(stage)
-    command = [*shlex.split(found.cmd), "--shard", f"{index}/{num}"]
+    command = [*shlex.split(found.cmd.removeprefix("exec ")), "--shard", f"{index}/{num}"]
     environment = {PARENT_VARIABLE: pipeline, "LOCAL_RANK": str(index - 1)}  # a GPU of its own
     _run(f"part {index}/{num} of {stage}", command, environment, shlex.join(command))
 

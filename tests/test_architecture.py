@@ -124,8 +124,8 @@ def test_stage_words_are_the_same_everywhere() -> None:
 def test_commands_take_what_dvc_gives_them() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, stage in pipeline().items():
-        program, subcommand, *arguments = str(stage["cmd"]).split()
-        assert (program, subcommand) == ("azeros", name)
+        before, program, subcommand, *arguments = str(stage["cmd"]).split()
+        assert (before, program, subcommand) == ("exec", "azeros", name)
         command = commands[name]
         if isinstance(command, StageAndTools):
             command = command.commands[command.STAGE]

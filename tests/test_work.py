@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from azeros.errors import StageError
-from azeros.work import hash_files, is_disk_full, stage_output, to_json, work_dir, write_json
+from azeros.work import hash_files, is_disk_full, is_running, stage_output, to_json, work_dir, write_json
 from tests.conftest import ROOT
 
 
@@ -133,6 +133,16 @@ def test_a_stage_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     _wait_for(tmp_path / "tidied")
+
+
+def test_a_process_that_ended_does_not_run_though_nobody_collects_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert is_running(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(process.pid, 0)  # it is still listed
+        assert not is_running(process.pid)
+    assert not is_running(process.pid)
 
 
 def _wait_for(path: Path) -> None:

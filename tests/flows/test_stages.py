@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
+from azeros.work import is_running
 from tests.conftest import ROOT
 from tests.flows.test_pipeline import PATIENCE_S, environment_of, started, wait_until
 
@@ -119,4 +119,4 @@ def test_a_cancelled_flow_takes_all_that_runs_along(toy: Path) -> None:
         running.send_signal(signal.SIGTERM)
         output, _ = running.communicate(timeout=PATIENCE_S)
     assert running.returncode != 0, output
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
