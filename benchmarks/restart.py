@@ -23,11 +23,12 @@ from azeros.data.manifests import open_cuts, read_cuts
 from azeros.model.foundation import load_tokenizer
 from azeros.model.processing import AzerosProcessor
 from azeros.params import load_params
-from azeros.sift.profile import author_of
+from azeros.sift.profile import read_profile
 from azeros.training.loop import num_tokens
 from azeros.training.rows import batches, read_rows
 
 PARAMS = load_params(Path("params.yaml"))
+AUTHOR = read_profile(PARAMS.foundation.llm).author(PARAMS.sift)
 FRAMES_PER_S = 25
 AT = 10_000_000  # rows, about those of the paper's stage 1
 
@@ -38,7 +39,7 @@ def write_targets(folder: Path, num: int) -> None:
     from lhotse.audio import AudioSource
 
     provenance = {
-        **author_of(PARAMS),
+        **AUTHOR,
         "mode": "sift_s",
         "backend": "x" * 40,
         "generation": {"do_sample": False},
@@ -69,7 +70,7 @@ def run(way: str, folder: Path) -> None:
         kept, read_s, grown = measured(lambda: list(read_cuts(folder / "cuts.jsonl.gz")))
         show("lhotse's cuts", len(kept), grown, {"read": read_s})
         return
-    (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, author_of(PARAMS)))
+    (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, AUTHOR))
     processor = AzerosProcessor(load_tokenizer(PARAMS.foundation.llm.path))
     model: Any = SimpleNamespace(
         processor=processor, tokenizer=processor.tokenizer, audio_token_wrapped="<|AUDIO|>",

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jinja2
 from transformers import AutoProcessor, ProcessorMixin
 
 from azeros.errors import ModelError
+from azeros.model.chat import END_OF_TURN, START_OF_TURN, ChatTemplate, render_chat
 from azeros.model.config import AUDIO_TOKEN, AzerosConfig
 
 Message = Mapping[str, Any]
@@ -21,7 +21,6 @@ Message = Mapping[str, Any]
 TRUNCATED = "<|truncated|>"
 IGNORED = -100
 MAX_TRAINING_TOKENS = 512
-_START, _END = "<|im_start|>", "<|im_end|>"
 _ROLES = ("system", "user", "assistant")
 # Noncharacters of Unicode, which no text should hold; one that the conversation lacks marks where to break.
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
@@ -74,9 +73,9 @@ class AzerosProcessor(ProcessorMixin):
                 f"{tokenizer.name_or_path}: the tokenizer has no {' and no '.join(lacks)}: use one of a language "
                 "model that was trained to converse"
             )
-        self._has_qwen_turns = _START in known and _END in known
+        self._chat = ChatTemplate(tokenizer, template)
         self.audio_token_id: int = known[AUDIO_TOKEN]
-        self.end_token_id: int = known[_END] if self._has_qwen_turns else self._find_end()
+        self.end_token_id = self._chat.end_token_id
         pad = tokenizer.pad_token_id
         self.pad_token_id: int = self.end_token_id if pad is None else pad
 
@@ -93,7 +92,7 @@ class AzerosProcessor(ProcessorMixin):
         _check_messages(messages)
         mark = _unused_mark(messages)
         turns = [{"role": m["role"], "content": self._as_text(m["content"], mark, wrapped)} for m in messages]
-        return self._encode(self._render(turns), mark)
+        return self._encode(self._chat.inference(turns), mark)
 
     def encode_training(self, messages: Sequence[Message], wrapped: str = AUDIO_TOKEN) -> EncodedConversation:
         """Token ids of a conversation with its answer.
@@ -127,11 +126,11 @@ class AzerosProcessor(ProcessorMixin):
             turns.append({"role": message["role"], "content": content})
             if truncated:
                 break
-        if self._has_qwen_turns:
-            text = "".join(f"{_START}{turn['role']}\n{turn['content']}{_END}\n" for turn in turns)
-            ids = self._encode(text.removesuffix(f"{_END}\n") if truncated else text, mark)
+        if self._chat.has_qwen_turns:
+            text = render_chat(turns)
+            ids = self._encode(text.removesuffix(f"{END_OF_TURN}\n") if truncated else text, mark)
             return EncodedConversation(ids, self._answer_start(ids))
-        prompt, answer = self._render_answer(turns)
+        prompt, answer = self._chat.split(turns)
         if truncated:
             content = turns[-1]["content"].rstrip()
             answer = answer[: answer.rindex(content) + len(content)]
@@ -177,47 +176,6 @@ class AzerosProcessor(ProcessorMixin):
         """The text of generated ids, without special tokens, not stripped."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _render(self, turns: Sequence[dict[str, str]], answered: bool = False) -> str:
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    turns,
-                    tokenize=False,
-                    add_generation_prompt=not answered,
-                    chat_template=self.chat_template,
-                )
-            )
-        except jinja2.TemplateError as error:
-            raise ModelError(
-                f"the language model's chat template refuses the conversation ({error}): change its messages"
-            ) from error
-
-    def _render_answer(self, turns: Sequence[dict[str, str]]) -> tuple[str, str]:
-        """What comes before the last answer, and the answer to its end, in the chat template."""
-        prompt, whole = self._render(turns[:-1]), self._render(turns, answered=True)
-        answer = whole.removeprefix(prompt)
-        if answer == whole or turns[-1]["content"].strip() not in answer:
-            raise ModelError(
-                "the language model's chat template writes an answer to learn otherwise than one to generate: give "
-                "another template (chat_template.jinja in its folder)"
-            )
-        return prompt, answer
-
-    def _find_end(self) -> int:
-        """The token that ends an answer in the chat template, or the tokenizer's own."""
-        _, answer = self._render_answer(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        )
-        special = (
-            token for token in self._encode(answer, _MARKS[0]) if token in self.tokenizer.all_special_ids
-        )
-        end = next(special, self.tokenizer.eos_token_id)
-        if end is None:
-            raise ModelError(
-                f"{self.tokenizer.name_or_path}: no token ends an answer: give the tokenizer an eos_token"
-            )
-        return int(end)
-
     def _answer_start(self, ids: Sequence[int]) -> int:
         """Index behind the last assistant header and its newline."""
         header, length = self._header, len(self._header)
@@ -226,7 +184,7 @@ class AzerosProcessor(ProcessorMixin):
 
     @cached_property
     def _header(self) -> list[int]:
-        return self._encode(f"{_START}assistant", _MARKS[0])
+        return self._encode(f"{START_OF_TURN}assistant", _MARKS[0])
 
     @cached_property
     def _specials(self) -> set[str]:

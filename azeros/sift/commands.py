@@ -47,7 +47,10 @@ def render(
     ] = None,
     params: ParamsPath = Path("params.yaml"),
 ) -> None:
-    """Print the prompt of each cut as a line of JSON; loads no model."""
+    """Print the prompt of each cut as a line of JSON; loads no model.
+
+    In the turns of Qwen2.5; preview asks a language model in its own.
+    """
     settings = load_params(params)
     from azeros.sift.prompts import render_manifest
 
@@ -111,9 +114,9 @@ def doctor(
     findings = tool.check_files(profile)
     said = [supervision_of(cut) for cut in spread(manifest, num)] if manifest else tool.sample()
     if not any(finding.status == "failed" for finding in findings):
-        with track("sift doctor", len(said) * len(tool.MODES)) as advance:
-            backend = make_backend(profile, settings.sift)
-            coverage, more = tool.elicit(said, settings.sift, backend, advance)
+        asked = tool.questions(said, settings.sift, profile.chat)
+        with track("sift doctor", len(asked)) as advance:
+            coverage, more = tool.elicit(asked, make_backend(profile, settings.sift), advance)
         Console().print(tool.to_table(coverage))
         findings += more
     for finding in findings:

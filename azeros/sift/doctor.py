@@ -9,26 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from azeros.data.labels import AGE_GROUPS, GENDERS
+from azeros.model.chat import END_OF_TURN, START_OF_TURN, ChatTemplate, render_chat
 from azeros.params import Mode, Sift
 from azeros.sift.answers import TRUNCATED, Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
-from azeros.sift.prompts import (
-    ATTRIBUTES,
-    END_OF_TURN,
-    GENERATION_PROMPT,
-    START_OF_TURN,
-    UNKNOWN,
-    Prompt,
-    render,
-    render_chat,
-)
+from azeros.sift.prompts import ATTRIBUTES, UNKNOWN, Prompt, render
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
     from rich.table import Table
 
 _MARKS = ("<audio>", "</audio>", "<meta>", "</meta>", "<text>", "</text>", TRUNCATED)
-_TURNS = (START_OF_TURN, END_OF_TURN)
 _USER = {"role": "user", "content": "hello"}
 _THOUGHT = "<think>"
 # An attribute is told if so many of the answers tell it; answers are cut off too often if so many are.
@@ -78,16 +69,22 @@ def check_files(profile: LLMProfile) -> list[Finding]:
 
 
 def _turns(profile: LLMProfile) -> Finding:
+    end = _end_of_turn(profile)
+    turns = [START_OF_TURN, END_OF_TURN] if profile.chat.has_qwen_turns else [end]
     split = [
         token
-        for token, ids in zip(_TURNS, profile.encode(_TURNS), strict=True)
+        for token, ids in zip(turns, profile.encode(turns), strict=True)
         if len(ids) != 1 or token not in profile.special_tokens
     ]
     if split:
         return Finding("failed", "turns", f"{', '.join(split)} is no token of its own")
     if profile.tokenizer.pad_token_id in (None, profile.end_of_turn):
-        return Finding("failed", "turns", f"there is no padding token beside {END_OF_TURN}")
-    return Finding("ok", "turns", f"{' and '.join(_TURNS)} are tokens, padding is another")
+        return Finding("failed", "turns", f"there is no padding token beside {end}")
+    return Finding("ok", "turns", f"turns end with {end}, padding is another token")
+
+
+def _end_of_turn(profile: LLMProfile) -> str:
+    return str(profile.tokenizer.convert_ids_to_tokens(profile.end_of_turn))
 
 
 def _marks(profile: LLMProfile) -> Finding:
@@ -101,17 +98,21 @@ def _marks(profile: LLMProfile) -> Finding:
 
 
 def _template(profile: LLMProfile) -> Iterator[Finding]:
+    if not profile.chat.has_qwen_turns:
+        yield Finding("ok", "template", "targets, training and inference use the model's own")
+        if not profile.chat.takes_system_turns:
+            yield Finding("warning", "template, system", "it refuses a system message: no modes *_ssp")
+        return
     if not profile.tokenizer.chat_template:
         yield Finding(
             "failed", "template", "the tokenizer has no chat template to ask the trained model with"
         )
         return
     answered = [_USER, {"role": "assistant", "content": "hi"}]
-    for name, messages, ours in (
-        ("question", [_USER], render_chat([_USER]) + GENERATION_PROMPT),
-        ("answer", answered, render_chat(answered)),
+    for name, theirs, ours in (
+        ("question", profile.chat.inference([_USER]), profile.chat.prompt([_USER])),
+        ("answer", profile.chat.inference(answered, answered=True), render_chat(answered)),
     ):
-        theirs = _render(profile, messages, add_generation_prompt=name == "question")
         if theirs == ours:
             yield Finding("ok", f"template, {name}", "training and inference render alike")
         elif theirs.endswith(ours):
@@ -131,7 +132,12 @@ def _template(profile: LLMProfile) -> Iterator[Finding]:
 def _thinking(profile: LLMProfile) -> Finding:
     if not profile.tokenizer.chat_template:
         return Finding("ok", "thinking", "no template, no thinking mode")
-    on, off = (_render(profile, [_USER], True, enable_thinking=mode) for mode in (True, False))
+    on, off = (
+        profile.tokenizer.apply_chat_template(
+            [_USER], tokenize=False, add_generation_prompt=True, enable_thinking=mode
+        )
+        for mode in (True, False)
+    )
     if on != off:
         return Finding(
             "warning",
@@ -141,22 +147,13 @@ def _thinking(profile: LLMProfile) -> Finding:
     return Finding("ok", "thinking", "the template has no thinking mode")
 
 
-def _render(
-    profile: LLMProfile, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool, **options: bool
-) -> str:
-    rendered: str = profile.tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt, **options
-    )
-    return rendered
-
-
 def _end(profile: LLMProfile) -> Finding:
     ends = profile.tokenizer.convert_ids_to_tokens(sorted(profile.end_tokens))
     if profile.end_of_turn not in profile.end_tokens:
         return Finding(
             "warning",
             "end",
-            f"generation_config.json ends at {ends}: add {END_OF_TURN}, or a server goes on behind it",
+            f"generation_config.json ends at {ends}: add {_end_of_turn(profile)}, or a server goes on behind it",
         )
     return Finding("ok", "end", f"generation ends at {', '.join(ends)}")
 
@@ -191,8 +188,21 @@ def sample() -> list[SupervisionSegment]:
     ]
 
 
+def questions(
+    said: Sequence[SupervisionSegment], settings: Sift, chat: ChatTemplate
+) -> list[tuple[Mode, Prompt]]:
+    """Each utterance in each mode; without those of a system message if the chat template refuses one.
+
+    Raises ParamsError if there is no instruction in a language.
+    """
+    modes = [mode for mode in MODES if not mode.endswith("_ssp") or chat.takes_system_turns]
+    return [
+        (mode, render(mode, supervision, settings, chat.prompt)) for supervision in said for mode in modes
+    ]
+
+
 def elicit(
-    said: Sequence[SupervisionSegment], settings: Sift, backend: Backend, advance: Callable[[int], object]
+    asked: Sequence[tuple[Mode, Prompt]], backend: Backend, advance: Callable[[int], object]
 ) -> tuple[dict[str, dict[Mode, Coverage]], list[Finding]]:
     """The self-elicit test (paper, section 3.3): does it tell what it is shown, unasked and asked?
 
@@ -200,23 +210,20 @@ def elicit(
     more. What is not told is not in the target, so the speech model cannot learn it.
 
     Args:
-        said: utterances with attributes.
-        settings: instructions and system message.
+        asked: as `questions` gives them.
         backend: where the language model runs.
-        advance: called with every number of answers, of five an utterance.
+        advance: called with every number of answers.
 
     Returns:
         Coverage by what is to be told and mode, and what the answers show besides.
 
-    Raises:
-        ParamsError: there is no instruction in a language.
-        EndpointError: as `answer_all`.
+    Raises EndpointError as `answer_all`.
     """
-    asked = [(mode, render(mode, supervision, settings)) for supervision in said for mode in MODES]
     answers = answer_all(backend, [prompt.prompt for _, prompt in asked], advance)
+    modes = list(dict.fromkeys(mode for mode, _ in asked))
     table: dict[str, dict[Mode, Coverage]] = {}
     for what in ("text", *ATTRIBUTES):
-        for mode in MODES:
+        for mode in modes:
             hits = [
                 _tells(answer.text, what, prompt)
                 for (own, prompt), answer in zip(asked, answers, strict=True)
@@ -254,7 +261,7 @@ def _recommend(table: Mapping[str, Mapping[Mode, Coverage]]) -> Finding:
         return Finding("warning", "self-elicit", "no attribute is known of these cuts: use sift_s")
     choices: tuple[Mode, ...] = ("sift_sp", "sift_ssp", "sit_sp", "sit_ssp")
     for mode in choices:
-        if min(by_mode[mode].share for by_mode in held) >= _TOLD_SHARE:
+        if mode in held[0] and min(by_mode[mode].share for by_mode in held) >= _TOLD_SHARE:
             advice = "unasked: use SIFT" if mode.startswith("sift") else "when asked, not unasked: use SIT"
             return Finding("ok", "self-elicit", f"it tells every attribute {advice}, mode {mode}")
     return Finding(
@@ -268,7 +275,7 @@ def to_table(coverage: Mapping[str, Mapping[Mode, Coverage]]) -> Table:
     """Shares of answers that tell each thing, a column for each mode."""
     from rich.table import Table
 
-    table = Table("told", *MODES)
+    table = Table("told", *next(iter(coverage.values())))
     for what, by_mode in coverage.items():
         table.add_row(what, *(f"{100 * c.share:.0f} % of {c.total}" for c in by_mode.values()))
     return table

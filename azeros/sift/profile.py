@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from azeros.errors import ModelError, one_line
-from azeros.params import Params, Pretrained
-from azeros.sift.prompts import END_OF_TURN, hash_template
+from azeros.model.chat import ChatTemplate
+from azeros.params import Pretrained, Sift
+from azeros.sift.prompts import hash_template
 from azeros.work import hash_files
 
 # Settings of generation_config.json that change greedy answers, with values that do not.
@@ -40,7 +41,7 @@ class LLMProfile:
     revision: str
     """The hash of its folder, or the commit on the hub."""
     tokenizer: Any
-    end_of_turn: int
+    chat: ChatTemplate
     end_tokens: frozenset[int]
     """At which generation ends by generation_config.json."""
     repetition_penalty: float
@@ -50,9 +51,25 @@ class LLMProfile:
     """Settings of generation_config.json under which greedy answers are not what plain decoding gives."""
     special_tokens: tuple[str, ...]
 
+    @property
+    def end_of_turn(self) -> int:
+        """The token that ends an answer."""
+        return self.chat.end_token_id
+
+    def author(self, settings: Sift) -> dict[str, str]:
+        """Who writes the targets: the model, and the hash of what stands around transcripts in its prompts."""
+        return {"llm_revision": self.revision, "template": hash_template(settings, self.chat.prompt)}
+
     def special_token_in(self, text: str) -> str | None:
         """A token of the model's that `text` spells out: as input it would act, not be read."""
         return next((token for token in self.special_tokens if token in text), None)
+
+    def text_before_any(self) -> str:
+        """What the tokenizer puts before every text unless told not to, as text."""
+        alone, wrapped = (
+            self.tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True)
+        )
+        return str(self.tokenizer.decode(wrapped[: wrapped.index(alone[0])]))
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts."""
@@ -66,7 +83,7 @@ def read_profile(llm: Pretrained) -> LLMProfile:
     """Read tokenizer and settings.
 
     Raises:
-        ModelError: nothing loads from `llm`, or its tokenizer has no ChatML turns.
+        ModelError: nothing loads from `llm`, or its tokenizer has neither Qwen's turns nor a chat template.
     """
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -80,31 +97,18 @@ def read_profile(llm: Pretrained) -> LLMProfile:
         generation = GenerationConfig.from_pretrained(llm.path, revision=revision)
     except OSError:  # it has none of its own
         generation = GenerationConfig.from_model_config(config)
-    end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
-    if end_of_turn is None or end_of_turn == tokenizer.unk_token_id:
-        raise ModelError(f"{llm.path}: its tokenizer has no {END_OF_TURN}; use a model with ChatML turns")
     ends = generation.eos_token_id
     return LLMProfile(
         llm=llm,
         revision=_revision(llm, config),
         tokenizer=tokenizer,
-        end_of_turn=end_of_turn,
+        chat=ChatTemplate(tokenizer),
         end_tokens=frozenset([ends] if isinstance(ends, int) else ends or []),
         repetition_penalty=float(generation.repetition_penalty or 1.0),
         context_tokens=getattr(config.get_text_config(), "max_position_embeddings", None),
         unsupported=tuple(name for name in _CHANGING if _changes(name, getattr(generation, name, None))),
         special_tokens=tuple(sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()})),
     )
-
-
-def author_of(params: Params) -> dict[str, str]:
-    """What the provenance of a target holds that foundation.llm writes by the prompts of `params.sift`.
-
-    Raises:
-        ModelError: nothing loads from `foundation.llm`.
-    """
-    llm = params.foundation.llm
-    return {"llm_revision": _revision(llm, _config(llm)), "template": hash_template(params.sift)}
 
 
 def _config(llm: Pretrained) -> Any:

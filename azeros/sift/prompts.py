@@ -13,14 +13,15 @@ tsit_s        x                        x             (the target is the transcri
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.data.labels import age_group_of
 from azeros.data.manifests import read_cuts, supervision_of
-from azeros.errors import ManifestError, ParamsError
+from azeros.errors import ManifestError, ModelError, ParamsError
+from azeros.model.chat import GENERATION_PROMPT, render_chat
 from azeros.sift.text import normalize
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
     from azeros.params import Mode, Sift, TranscriptMode
 
-START_OF_TURN = "<|im_start|>"
-END_OF_TURN = "<|im_end|>"
-GENERATION_PROMPT = f"{START_OF_TURN}assistant\n"
+Write = Callable[[Sequence[Mapping[str, str]]], str]
+"""How turns are written, up to where the answer begins: `ChatTemplate.prompt` of a language model."""
+
 UNKNOWN = "?"
 ATTRIBUTES = ("age", "gender", "emotion")
 _UNKNOWN_WORDS = {"", "?", "na", "null", "unk", "unknown"}
@@ -58,12 +59,20 @@ class Prompt:
         return f"{self.input_text} {self.instruction}" if self.instruction else self.input_text
 
 
-def render(mode: Mode | TranscriptMode, supervision: SupervisionSegment, settings: Sift) -> Prompt:
+def write_qwen(turns: Sequence[Mapping[str, str]]) -> str:
+    """In the turns of Qwen, as the original does."""
+    return render_chat(turns) + GENERATION_PROMPT
+
+
+def render(
+    mode: Mode | TranscriptMode, supervision: SupervisionSegment, settings: Sift, write: Write = write_qwen
+) -> Prompt:
     """The prompt for one utterance.
 
     Raises:
         ManifestError: the transcript is no text.
         ParamsError: the mode wants an instruction and there is none in the utterance's language.
+        ModelError: `write` refuses the conversation, as one with a system turn.
     """
     if not isinstance(supervision.text, str | None):
         raise ManifestError(f"cut {supervision.id}: its text is {supervision.text!r}; write it as a string")
@@ -79,7 +88,7 @@ def render(mode: Mode | TranscriptMode, supervision: SupervisionSegment, setting
     )
     messages = [{"role": "system", "content": system_message}] if system_message else []
     messages.append({"role": "user", "content": prompt.user_text})
-    return replace(prompt, prompt=render_chat(messages) + GENERATION_PROMPT)
+    return replace(prompt, prompt=write(messages))
 
 
 def render_manifest(manifest: Path, mode: Mode, language: str | None, settings: Sift) -> Iterator[Prompt]:
@@ -126,11 +135,15 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def hash_template(settings: Sift) -> str:
+def hash_template(settings: Sift, write: Write = write_qwen) -> str:
     """SHA-256 of all that stands around transcripts and attributes in prompts."""
-    messages = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    system, *others = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
+    try:
+        around = write([system, *others])
+    except ModelError:  # as Gemma's does
+        around = write(others)
     parts = [
-        render_chat(messages) + GENERATION_PROMPT,
+        around,
         wrap_metadata("text", {key: key for key in ATTRIBUTES}),
         settings.system_message,
         *(f"{language} {instruction}" for language, instruction in sorted(settings.instructions.items())),
@@ -143,11 +156,6 @@ def wrap_metadata(text: str, metadata: Mapping[str, str]) -> str:
     """`text` in audio tags with the attributes that are known, always in the same order."""
     shown = (f"{key}: {metadata[key]}" for key in ATTRIBUTES if metadata.get(key, UNKNOWN) != UNKNOWN)
     return f"<audio><meta>{', '.join(shown)}</meta><text>{text}</text></audio>"
-
-
-def render_chat(messages: Iterable[Mapping[str, str]]) -> str:
-    """Turns in ChatML as the model is trained on them: no system turn unless there is one in `messages`."""
-    return "".join(f"{START_OF_TURN}{m['role']}\n{m['content']}{END_OF_TURN}\n" for m in messages)
 
 
 def _known(value: object) -> str:

@@ -29,6 +29,7 @@ def select(cut: Cut, mode: Mode | TranscriptMode, params: Params, profile: LLMPr
     Raises:
         ManifestError: the cut is not one utterance.
         ParamsError: there is no instruction in its language.
+        ModelError: the language model's chat template refuses the conversation.
     """
     supervision = supervision_of(cut)
     text = supervision.text or ""
@@ -37,7 +38,7 @@ def select(cut: Cut, mode: Mode | TranscriptMode, params: Params, profile: LLMPr
     reason = unfit(cut.duration, text, params.filter, strict=True)
     if reason:
         return Rejected(cut.id, reason, f"{cut.duration:.2f} s, {len(text)} characters")
-    prompt = render(mode, supervision, params.sift)
+    prompt = render(mode, supervision, params.sift, profile.chat.prompt)
     token = profile.special_token_in(prompt.input_text)
     if token:
         return Rejected(cut.id, "special token in the text", f"{token} in {prompt.input_text!r}")

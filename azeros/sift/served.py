@@ -25,6 +25,8 @@ class ServedLLM:
         self.max_new_tokens = max_new_tokens
         self.settings = settings
         self._endpoint = Endpoint(settings, "sift.backend")
+        # A server's tokenizer puts this before any text (Llama's begin of text); the chat template has written it already.
+        self._added = profile.text_before_any()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class ServedLLM:
     async def _ask(self, prompt: str) -> Answer:
         body = {
             "model": self.settings.model,
-            "prompt": prompt,
+            "prompt": prompt.removeprefix(self._added),
             "max_tokens": self.max_new_tokens,
             "temperature": 0,
         }

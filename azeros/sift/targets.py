@@ -11,7 +11,7 @@ from azeros.params import Mode, Params, TranscriptMode
 from azeros.sift import shards
 from azeros.sift.answers import Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
-from azeros.sift.prompts import Prompt, hash_template
+from azeros.sift.prompts import Prompt
 from azeros.sift.responses import unusable
 from azeros.sift.selection import Rejected, select
 
@@ -42,8 +42,7 @@ class TargetMaker:
         self.provenance = {
             "mode": mode,
             "backend": backend.identity if backend else "transcript",
-            "llm_revision": profile.revision,
-            "template": hash_template(params.sift),
+            **profile.author(params.sift),
             "generation": {
                 "do_sample": False,
                 "max_new_tokens": params.sift.max_new_tokens,

@@ -68,13 +68,13 @@ class Inputs:
 
 def read_inputs(params: Params, name: str, targets: Path, models: Path) -> Inputs:
     """The rows of stage `name` and where it starts; the arguments and errors are those of `run`."""
-    from azeros.sift.profile import author_of
+    from azeros.sift.profile import read_profile
     from azeros.training.rows import read_rows
 
     stage: TrainStage = getattr(params.train, name)
     start = models / stage.start_from if stage.start_from else None
     folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
-    author = None if params.train.foreign_targets else author_of(params)
+    author = None if params.train.foreign_targets else read_profile(params.foundation.llm).author(params.sift)
     read = {set_name: read_rows(folder, params.filter, author) for set_name, folder in folders.items()}
     key = {
         "stage": stage,

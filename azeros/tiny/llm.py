@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from azeros.sift.prompts import render_chat, wrap_metadata
+from azeros.model.chat import render_chat
+from azeros.sift.prompts import wrap_metadata
 from azeros.tiny.world import META_KEYS, Speaker, World, random_meta
 from azeros.training.optimizer import Muon
 

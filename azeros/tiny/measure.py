@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from azeros.evaluation.scores import edit_distance
 from azeros.model.zipformer import Zipformer
 from azeros.progress import track
-from azeros.sift.prompts import render_chat, wrap_metadata
+from azeros.sift.prompts import wrap_metadata, write_qwen
 from azeros.tiny.encoders import (
     Example,
     Heads,
@@ -73,10 +73,7 @@ def text_accuracy(folder: Path, num_sentences: int, seed: int) -> dict[str, floa
                 (f"{task.kind}{suffix}", f"{content} {task.instruction}", task.reply)
                 for task in speaker.tasks(rng, sentence, known, canonical=True)
             ]
-    prompts = [
-        render_chat([{"role": "user", "content": content}]) + "<|im_start|>assistant\n"
-        for _, content, _ in rows
-    ]
+    prompts = [write_qwen([{"role": "user", "content": content}]) for _, content, _ in rows]
     right: dict[str, list[bool]] = {}
     for (kind, _, reply), answer in zip(rows, _answers(folder, prompts), strict=True):
         right.setdefault(kind, []).append(answer == reply)

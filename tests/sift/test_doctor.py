@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from azeros.data.manifests import write_cuts
-from azeros.params import Pretrained, Sift, load_params
+from azeros.params import Mode, Pretrained, Sift, load_params
 from azeros.sift import doctor
 from azeros.sift.answers import Answer, Finished
 from azeros.sift.profile import LLMProfile, read_profile
+from azeros.sift.prompts import Prompt
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
 from tests.small import make_cut, run, write_params
@@ -106,6 +107,11 @@ def settings() -> Sift:
     return load_params(ROOT / "params.yaml").sift
 
 
+def asked() -> list[tuple[Mode, Prompt]]:
+    profile = read_profile(Pretrained(path=str(TINY), revision=None))
+    return doctor.questions(doctor.sample(), settings(), profile.chat)
+
+
 @pytest.mark.parametrize(
     ("needs", "advice"),
     [
@@ -116,18 +122,17 @@ def settings() -> Sift:
     ],
 )
 def test_advice_follows_what_is_told(needs: str, advice: str) -> None:
-    coverage, found = doctor.elicit(doctor.sample(), settings(), Model("hm", needs), lambda num: None)
+    coverage, found = doctor.elicit(asked(), Model("hm", needs), lambda num: None)
     assert advice in found[-1].message
     assert {c.total for c in coverage["age"].values()} == {32}
     assert coverage["gender"]["sift_s"].told == 0
 
 
 def test_what_is_told_is_counted_by_whole_words() -> None:
-    said = doctor.sample()
-    coverage, _ = doctor.elicit(said, settings(), Model("A female!", "never"), lambda num: None)
+    coverage, _ = doctor.elicit(asked(), Model("A female!", "never"), lambda num: None)
     assert {mode: c.told for mode, c in coverage["gender"].items()} == dict.fromkeys(doctor.MODES, 16)
     assert coverage["text"]["sift_s"].told == 0
-    coverage, _ = doctor.elicit(said, settings(), Model("", "monday"), lambda num: None)
+    coverage, _ = doctor.elicit(asked(), Model("", "monday"), lambda num: None)
     assert coverage["text"]["sift_s"].told == 8
 
 
@@ -137,7 +142,7 @@ def test_answers_that_think_or_never_end_are_found(profile: LLMProfile) -> None:
             for number in batches:
                 finished(number, [Answer.of("<think>hm", 1, "length")])
 
-    _, found = doctor.elicit(doctor.sample(), settings(), Endless("", ""), lambda num: None)
+    _, found = doctor.elicit(asked(), Endless("", ""), lambda num: None)
     assert [finding.status for finding in found] == ["warning", "failed", "warning"]
 
 

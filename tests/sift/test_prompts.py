@@ -13,8 +13,9 @@ from lhotse import MonoCut, SupervisionSegment
 
 from azeros.data.manifests import write_cuts
 from azeros.errors import ParamsError
+from azeros.model.chat import GENERATION_PROMPT, render_chat
 from azeros.params import Mode, Sift, load_params
-from azeros.sift.prompts import GENERATION_PROMPT, read_metadata, render, render_chat, wrap_metadata
+from azeros.sift.prompts import read_metadata, render, wrap_metadata
 from tests.conftest import ROOT
 from tests.small import complaint, run
 

@@ -11,7 +11,7 @@ from azeros.errors import ManifestError
 from azeros.model.foundation import load_tokenizer
 from azeros.model.processing import IGNORED, AzerosProcessor
 from azeros.params import load_params
-from azeros.sift.profile import author_of
+from azeros.sift.profile import read_profile
 from azeros.training.loop import messages_of
 from azeros.training.rows import Row, batches, read_rows, with_tagged
 from tests.conftest import ROOT
@@ -55,7 +55,7 @@ def write_target(folder: Path, provenance: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("changed", ["llm_revision", "template"])
 def test_targets_of_another_author_are_refused_unless_allowed(tmp_path: Path, changed: str) -> None:
-    author = author_of(PARAMS)
+    author = read_profile(PARAMS.foundation.llm).author(PARAMS.sift)
     write_target(tmp_path, {**author, "mode": "sift_s"})
     assert len(read_rows(tmp_path, PARAMS.filter, author)[0]) == 1
     write_target(tmp_path, author | {changed: "another"})
