@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from azeros.model.chat import render_chat
+from azeros.model.chat import START_OF_TURN, render_chat
 from azeros.sift.prompts import wrap_metadata
 from azeros.tiny.world import META_KEYS, Speaker, World, random_meta
 from azeros.training.optimizer import Muon
@@ -223,7 +223,7 @@ def tokenize(tokenizer: Any, talk: Conversation, rng: random.Random | None = Non
     row: Row = []
     waiting = True
     for turn in talk.turns:
-        head = f"<|im_start|>{turn['role']}\n"
+        head = f"{START_OF_TURN}{turn['role']}\n"
         body = render_chat([turn])[len(head) :]
         row += read(head)
         if turn["role"] == "assistant":
@@ -334,14 +334,18 @@ def batches(tokenizer: Any, speaker: Speaker, recipe: LLMRecipe) -> Iterator[Bat
         rng.shuffle(chunks)
         for chunk in chunks:
             width = len(chunk[-1])
-            rows = [row + [padding] * (width - len(row)) for row in chunk]
-            yield Batch(
-                torch.tensor([[soft.ids for soft, _, _ in row] for row in rows]),
-                torch.tensor([[soft.shares for soft, _, _ in row] for row in rows]),
-                torch.tensor([[soft.noise for soft, _, _ in row] for row in rows]),
-                torch.tensor([[token for _, token, _ in row] for row in rows]),
-                torch.tensor([[weight for _, _, weight in row] for row in rows]),
-            )
+            yield to_batch([row + [padding] * (width - len(row)) for row in chunk])
+
+
+def to_batch(rows: Sequence[Row]) -> Batch:
+    """Rows of one length as tensors."""
+    return Batch(
+        torch.tensor([[soft.ids for soft, _, _ in row] for row in rows]),
+        torch.tensor([[soft.shares for soft, _, _ in row] for row in rows]),
+        torch.tensor([[soft.noise for soft, _, _ in row] for row in rows]),
+        torch.tensor([[token for _, token, _ in row] for row in rows]),
+        torch.tensor([[weight for _, _, weight in row] for row in rows]),
+    )
 
 
 def embed(model: Any, batch: Batch) -> Tensor:

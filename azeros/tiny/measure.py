@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.evaluation.scores import edit_distance
+from azeros.model.chat import END_OF_TURN
 from azeros.model.zipformer import Zipformer
 from azeros.progress import track
 from azeros.sift.prompts import wrap_metadata, write_qwen
@@ -25,6 +26,7 @@ from azeros.tiny.encoders import (
     semantic_loss,
     word_heads,
 )
+from azeros.tiny.llm import Conversation, embed, to_batch, tokenize
 from azeros.tiny.world import META_KEYS, Speaker, World, random_meta
 
 _NUM_PROBED, _NUM_HELD_OUT, _PROBE_EPOCHS = 1500, 400, 12
@@ -37,6 +39,7 @@ def run(folder: Path) -> dict[str, float]:
     sentences and voices, and measured on held-out ones.
     """
     figures = {f"llm/{kind}": share for kind, share in text_accuracy(folder / "llm", 300, seed=5).items()}
+    figures["llm/plain_as_if_heard"] = heard_accuracy(folder / "llm", 300, seed=6)
     fit = render_examples(_NUM_PROBED, "train", 11, 0.3, noisy=False)
     held_out = render_examples(_NUM_HELD_OUT, "test", 12, 0.0, noisy=False)
     semantic = Zipformer.from_pretrained(folder / "speech_encoder")
@@ -78,6 +81,36 @@ def text_accuracy(folder: Path, num_sentences: int, seed: int) -> dict[str, floa
     for (kind, _, reply), answer in zip(rows, _answers(folder, prompts), strict=True):
         right.setdefault(kind, []).append(answer == reply)
     return {kind: sum(hits) / len(hits) for kind, hits in sorted(right.items())}
+
+
+@torch.no_grad()
+def heard_accuracy(folder: Path, num_sentences: int, seed: int) -> float:
+    """Share of plain answers of the LLM that are exactly right where a held-out sentence comes as it learned to hear one.
+
+    So blurred, its own answer is the most that a projector can be expected to reach.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    world, rng = World(), random.Random(seed)
+    torch.manual_seed(seed)
+    right = 0
+    with track("llm, as if heard", num_sentences) as advance:
+        for _ in range(num_sentences):
+            sentence = world.sentence(rng, world.random_language(rng), "test")
+            turns = [{"role": "user", "content": sentence.text}, {"role": "assistant", "content": ""}]
+            row = tokenize(tokenizer, Conversation(turns, sentence.text, {}), rng)
+            asked = embed(model, to_batch([row]))[:, : -len(tokenizer.encode(f"{END_OF_TURN}\n"))]
+            ids = model.generate(
+                inputs_embeds=asked,
+                attention_mask=torch.ones(asked.shape[:2], dtype=torch.long),
+                max_new_tokens=48,
+                do_sample=False,
+            )
+            right += tokenizer.decode(ids[0], skip_special_tokens=True).strip() == sentence.answer
+            advance(1)
+    return right / num_sentences
 
 
 def _answers(folder: Path, prompts: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from azeros.foundation import build_model
 from azeros.params import load_params
+from tests.model.test_llms import SIZE, make_llm
 from tests.small import FEW, complaint, digests, run, start, wait_for, write_params
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
@@ -79,6 +80,23 @@ def test_the_same_run_gives_the_same_projectors(inputs: Path) -> None:
     assert run(*STAGE2, "models/stage2b").exit_code == 0
     again, whole = (digests(Path("models") / name) for name in ("stage2b", "stage2"))
     assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+def test_a_model_in_other_turns_learns_from_targets_of_its_own(inputs: Path) -> None:
+    few = FEW | {"train.stage1.num_steps": 4, "train.stage1.validation": None}
+    write_params(
+        Path("params.yaml"), few | {"foundation.llm.path": str(make_llm(inputs / "llm", "Llama", tied=True))}
+    )
+    assert "train.foreign_targets" in complaint(run(*STAGE1, "models/new").stderr)
+    shutil.rmtree("data/targets/sift_s")
+    made = run("sift", "tiny_s", "data/manifests/tiny", "data/targets/sift_s/tiny_s")
+    assert made.exit_code == 0, made.stderr
+    learned = run(*STAGE1, "models/new")
+    assert learned.exit_code == 0, learned.stderr
+    assert (
+        projectors(Path("models/new"))["speech_encoder_projector.linear2.weight"].shape[0]
+        == SIZE["hidden_size"]
+    )
 
 
 def test_live_encoding_trains_and_stores_nothing(inputs: Path) -> None:
