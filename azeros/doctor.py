@@ -136,7 +136,8 @@ def _data(settings: Params) -> str:
     """A path that is wrong is worth knowing before the weeks that lie between its stage and the first."""
     paths = {f"corpora.{name}": corpus.path for name, corpus in settings.corpora.items()}
     paths |= {f"benchmark.data.{name}": data.path for name, data in settings.benchmark.data}
-    lacking = [f"{name}: {path}" for name, path in paths.items() if not path.exists()]
+    here = {name: Path(path) for name, path in paths.items() if "://" not in str(path)}
+    lacking = [f"{name}: {path}" for name, path in here.items() if not path.exists()]
     if lacking:
         raise _Absent(f"nothing at {', '.join(lacking)}: correct params.yaml, or fetch the data")
     return f"{len(settings.corpora)} corpora and the benchmarks are where params.yaml says"

@@ -78,6 +78,13 @@ class CutsCorpus(Section):
     replace_prefix: dict[Word, str]  # beginning of the paths in them -> where that is here
 
 
+class SharCorpus(Section):
+    """lhotse Shar in a folder or in object storage."""
+
+    recipe: Literal["shar"]
+    path: Word  # or a URL: https://host/corpus, s3://bucket/corpus
+
+
 class PlainCorpus(Section):
     """A published corpus that leaves nothing to choose."""
 
@@ -161,6 +168,7 @@ Corpus = Annotated[
     TinyCorpus
     | FolderCorpus
     | CutsCorpus
+    | SharCorpus
     | PlainCorpus
     | SplitCorpus
     | IemocapCorpus

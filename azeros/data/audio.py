@@ -1,7 +1,7 @@
 """Reading recordings of every kind as 16 kHz mono float32.
 
 libsndfile reads wav, flac, mp3, ogg, opus, aiff, sph; what it does not know (m4a and mp4, aac, wma, webm, shortened
-sph) goes to the FFmpeg libraries that the `av` wheel holds.
+sph) goes to the FFmpeg libraries that the `av` wheel holds. A recording may be a part of a file, here or behind a URL.
 
 Letters: N samples, C channels.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,6 +41,7 @@ _FFMPEG_FORMATS = "mov,matroska,asf,aac,nistsphere,avi,flv,mpegts,mpeg,amr,ac3,e
 # Full scale is 1, and 2**31 in files that hold integers as floats. The energy of what is beyond it has no end.
 _LOUDEST = 2.0**31
 _LFS_POINTER = b"version https://git-lfs"
+_PART = re.compile(r"(.+)#bytes=(\d+)-(\d+)")
 
 
 class UnusableAudio(AudioError):
@@ -48,6 +50,20 @@ class UnusableAudio(AudioError):
     def __init__(self, name: str, reason: str, remedy: str) -> None:
         super().__init__(f"{name}: {reason}; {remedy}")
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class Part:
+    """A recording among others in one file, such as a tar shard, and its bytes, which are at hand when it is found."""
+
+    file: str
+    """Path or URL."""
+    start: int  # of its bytes in the file
+    content: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        """As manifests name it and `load_audio` reads it again: FILE#bytes=FIRST-LAST."""
+        return f"{self.file}#bytes={self.start}-{self.start + len(self.content) - 1}"
 
 
 class Decoded(NamedTuple):
@@ -94,18 +110,18 @@ class AudioInfo:
     num_channels: int
 
 
-def probe_audio(path: Path, start_s: float = 0.0, duration_s: float | None = None) -> AudioInfo:
+def probe_audio(source: Path | Part, start_s: float = 0.0, duration_s: float | None = None) -> AudioInfo:
     """Decode a recording, or `duration_s` of it from `start_s` on, and say what it holds.
 
     Raises:
         UnusableAudio: as `load_audio`; or silent.
     """
-    decoded = decode(path, start_s, duration_s)
+    decoded = decode(source, start_s, duration_s)
     samples, rate, num_samples = decoded
     mono = decoded.mono
-    check_samples(mono, rate, str(path))
+    check_samples(mono, rate, str(source))
     if is_silent(mono, rate):
-        raise UnusableAudio(str(path), "silent", "nothing can be heard in it, record it again")
+        raise UnusableAudio(str(source), "silent", "nothing can be heard in it, record it again")
     return AudioInfo(num_samples if duration_s is not None else len(samples), rate, samples.shape[1])
 
 
@@ -174,7 +190,7 @@ def check_samples(samples: NDArray[np.float32], rate: int, name: str) -> None:
 
 
 def decode(
-    source: Path | str | bytes,
+    source: Path | str | bytes | Part,
     start_s: float = 0.0,
     duration_s: float | None = None,
     limit: Limit | None = None,
@@ -185,7 +201,11 @@ def decode(
         UnusableAudio: missing, unreadable, empty, cut short, or more than `limit`.
     """
     name = "audio data" if isinstance(source, bytes) else str(source)
-    if not isinstance(source, bytes):
+    if isinstance(source, Part):
+        source = source.content
+    elif part := _PART.fullmatch(name):
+        source = _read_part(name, part[1], int(part[2]), int(part[3]) + 1)
+    elif not isinstance(source, bytes):
         _check_file(Path(source))
     elif not source:
         raise UnusableAudio(name, "empty", "send the content of a recording")
@@ -258,6 +278,25 @@ def _decode_ffmpeg(
 def _unreadable(name: str, detail: str) -> UnusableAudio:
     remedy = "neither libsndfile nor the FFmpeg libraries of av read it; fetch it again, or convert it"
     return UnusableAudio(name, "unreadable", f"{detail.rstrip('.')}: {remedy} (ffmpeg -i IN OUT.wav)")
+
+
+def _read_part(name: str, file: str, start: int, stop: int) -> bytes:
+    """Bytes of a file, here or behind a URL."""
+    from fsspec.core import url_to_fs
+
+    try:
+        files, path = url_to_fs(file)
+        content: bytes = files.cat_file(path, start=start, end=stop)
+    except Exception as error:  # each kind of storage has its own
+        raise UnusableAudio(
+            name, "missing", f"{error or error!r}, restore it or see to the storage"
+        ) from error
+    if len(content) != stop - start:
+        held = f"{len(content)} bytes came where {stop - start} were asked for"
+        raise UnusableAudio(
+            name, "unreadable", f"{held}; restore the file, or have its server know HTTP ranges"
+        )
+    return content
 
 
 def _check_file(path: Path) -> None:

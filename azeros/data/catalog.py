@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -64,7 +63,7 @@ class Catalog(_Facts):
         raise CorpusError(f"no recipe '{name}'; {hint}")
 
     def corpus(
-        self, recipe: str, path: Path, options: Iterable[str], replace_prefix: Iterable[str] = ()
+        self, recipe: str, path: str, options: Iterable[str], replace_prefix: Iterable[str] = ()
     ) -> Corpus:
         """The entry that params.yaml would have for a corpus, from options `key=value` and prefixes `old=new`.
 
@@ -75,7 +74,7 @@ class Catalog(_Facts):
         given = dict(map(parse_override, options))
         if prefixes := dict(map(_pair, replace_prefix)):
             given["replace_prefix"] = prefixes
-        return parse_corpus({"recipe": recipe, "path": str(path), **self.corpora[recipe].options, **given})
+        return parse_corpus({"recipe": recipe, "path": path, **self.corpora[recipe].options, **given})
 
 
 def _plain(name: str) -> str:

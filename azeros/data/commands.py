@@ -29,7 +29,10 @@ def prepare(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="Name of a corpus, such as crema_d or AISHELL-1.")
     ],
-    corpus_dir: Annotated[Path, typer.Argument(metavar="CORPUS_DIR", help="Folder that the corpus lies in.")],
+    corpus_dir: Annotated[
+        str,
+        typer.Argument(metavar="CORPUS_DIR", help="Folder that the corpus lies in; of shards, or their URL."),
+    ],
     output_dir: Annotated[
         Path, typer.Argument(metavar="OUTPUT_DIR", help="Folder to make; appears when complete.")
     ],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import soundfile
 
-from azeros.data.audio import SAMPLING_RATE, AudioInfo, UnusableAudio, probe_audio
+from azeros.data.audio import SAMPLING_RATE, AudioInfo, Part, UnusableAudio, probe_audio
 from azeros.data.catalog import read_catalog
 from azeros.data.journal import Finding, Journal
 from azeros.data.labels import age_group_of
@@ -75,14 +75,14 @@ def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Generator[t
     def recalled() -> Iterator[tuple[Row, Finding | None]]:
         for row in rows:
             finding: Finding | None = row if isinstance(row, Reject) else _refuse(row, seen)
-            if finding is None and isinstance(row, Utterance) and isinstance(row.audio, Path):
+            if finding is None and isinstance(row, Utterance) and isinstance(row.audio, Path | Part):
                 finding = journal.recall(row)
             yield row, finding
 
     def decoded(item: tuple[Row, Finding | None]) -> tuple[Row, Finding, bool]:
         row, finding = item
         if finding is None and isinstance(row, Utterance):
-            return row, _probe(row, draft), isinstance(row.audio, Path)
+            return row, _probe(row, draft), isinstance(row.audio, Path | Part)
         assert finding is not None
         return row, finding, False
 
@@ -94,7 +94,7 @@ def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Generator[t
 
 def _refuse(row: Utterance, seen: set[str]) -> Reject | None:
     """Why a row is of no use whatever its recording holds."""
-    place = row.audio if isinstance(row.audio, Path) else row.id
+    place = row.audio if isinstance(row.audio, Path | Part) else row.id
     if row.id in seen:
         return Reject(
             row.id, "duplicate id", f"{place}: an earlier row has the same id; each recording needs one row"
@@ -131,7 +131,7 @@ def _probe(row: Utterance, draft: Path) -> Finding:
     try:
         return probe_audio(_store(row, draft), row.start_s, row.duration_s)
     except UnusableAudio as error:
-        if isinstance(row.audio, Path):
+        if isinstance(row.audio, Path | Part):
             return Reject(row.id, f"audio {error.reason}", str(error))
         (draft / "audio" / f"{row.id}.flac").unlink()
         return Reject(
@@ -139,9 +139,9 @@ def _probe(row: Utterance, draft: Path) -> Finding:
         )
 
 
-def _store(row: Utterance, folder: Path) -> Path:
+def _store(row: Utterance, folder: Path) -> Path | Part:
     """The file with the row's sound, written first if the recipe made samples."""
-    if isinstance(row.audio, Path):
+    if isinstance(row.audio, Path | Part):
         return row.audio
     path = folder / "audio" / f"{row.id}.flac"
     path.parent.mkdir(exist_ok=True)
@@ -185,11 +185,12 @@ def _recording(row: Utterance, audio: AudioInfo, output: Path) -> Recording:
     """The recording, which lhotse too will resample when it loads it."""
     from lhotse import AudioSource, Recording
 
-    path = row.audio if isinstance(row.audio, Path) else output / "audio" / f"{row.id}.flac"
+    place = row.audio if isinstance(row.audio, Path | Part) else output / "audio" / f"{row.id}.flac"
     channels = list(range(audio.num_channels))
+    kind = "url" if isinstance(place, Part) else "file"
     recording = Recording(
-        id=row.id if row.duration_s is None else path.stem,
-        sources=[AudioSource(type="file", channels=channels, source=_portable(path))],
+        id=place.stem if isinstance(place, Path) and row.duration_s is not None else row.id,
+        sources=[AudioSource(type=kind, channels=channels, source=_portable(str(place)))],
         sampling_rate=audio.sampling_rate,
         num_samples=audio.num_samples,
         duration=audio.num_samples / audio.sampling_rate,
@@ -198,9 +199,11 @@ def _recording(row: Utterance, audio: AudioInfo, output: Path) -> Recording:
     return recording if audio.sampling_rate == SAMPLING_RATE else recording.resample(SAMPLING_RATE)
 
 
-def _portable(path: Path) -> str:
-    """Counted from the working directory where that is possible, so that the repository may move."""
-    absolute, root = path.absolute(), Path.cwd()
+def _portable(place: str) -> str:
+    """A path counted from the working directory where that is possible, so that the repository may move; or the URL."""
+    if "://" in place:
+        return place
+    absolute, root = Path(place).absolute(), Path.cwd()
     return (absolute.relative_to(root) if absolute.is_relative_to(root) else absolute).as_posix()
 
 

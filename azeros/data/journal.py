@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from azeros.data.audio import AudioInfo
+from azeros.data.audio import AudioInfo, Part
 from azeros.data.recipes import Reject, Utterance
 
 _FLUSH_EVERY = 100  # recordings that a kill may cost
@@ -63,6 +64,8 @@ class Journal:
 
 def _identity(row: Utterance) -> list[Any]:
     """Equal for the same part of the same unchanged file."""
+    if isinstance(row.audio, Part):
+        return [row.id, str(row.audio), row.start_s, row.duration_s, zlib.crc32(row.audio.content)]
     assert isinstance(row.audio, Path)
     try:
         status = row.audio.stat()

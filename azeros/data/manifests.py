@@ -25,15 +25,15 @@ def cuts_path(manifests: Path, split: str) -> Path:
     return manifests / f"cuts_{split}.jsonl.gz"
 
 
-def read_cuts(path: Path) -> CutSet:
-    """The cuts of a manifest, read from the file each time they are iterated over.
+def read_cuts(path: Path | str) -> CutSet:
+    """The cuts of a manifest, read from the file, or the URL in a string, each time they are iterated over.
 
     Raises:
         ManifestError: there is no such file; while iterating: a line is not a cut, or the file ends early.
     """
     from lhotse import CutSet
 
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise ManifestError(f"{path}: no such manifest; make it with azeros prepare or azeros sift")
     return CutSet(_Lines(path))
 
@@ -41,16 +41,16 @@ def read_cuts(path: Path) -> CutSet:
 class _Lines:
     """The cuts in a .jsonl or .jsonl.gz file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
 
     def __iter__(self) -> Iterator[Cut]:
+        import fsspec
         from lhotse.serialization import deserialize_item
 
         number = 0
         try:
-            opened = gzip.open if self.path.suffix == ".gz" else open
-            with opened(self.path, "rt", encoding="utf-8") as stream:
+            with fsspec.open(self.path, "rt", encoding="utf-8", compression="infer") as stream:
                 for line in stream:
                     number += 1
                     yield deserialize_item(json.loads(line))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from azeros.data.parallel import map_in_order
 from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for, run_encoder
 from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
@@ -122,7 +123,8 @@ def encode_shard(
     encoder: torch.nn.Module, cuts: Sequence[Cut], advance: Callable[[int], object], unreadable: Unreadable
 ) -> dict[str, Tensor]:
     """Cut id -> (T', D) float32. Only cuts of equal length share a batch, so that each is as if alone."""
-    loaded = [(cut.id, wave) for cut in cuts if (wave := unreadable.load(cut)) is not None]
+    read = zip(cuts, map_in_order(unreadable.load, cuts), strict=True)
+    loaded = [(cut.id, wave) for cut, wave in read if wave is not None]
     advance(len(cuts) - len(loaded))
     if not loaded:
         return {}

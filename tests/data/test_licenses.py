@@ -27,7 +27,7 @@ def test_each_recipe_has_an_entry_of_every_kind() -> None:
 def test_the_options_of_the_catalog_are_complete() -> None:
     catalog = read_catalog()
     for recipe in catalog.corpora:
-        assert catalog.corpus(recipe, Path("x"), []).recipe == recipe
+        assert catalog.corpus(recipe, "x", []).recipe == recipe
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from azeros.data.corpus import SPLITS
+from azeros.data.manifests import cuts_path
+from azeros.data.shar import export_shar
 from azeros.foundation import build_model
 from azeros.params import load_params
 from tests.model.test_llms import SIZE, make_llm
 from tests.small import FEW, complaint, digests, run, start, wait_for, write_params
+from tests.storage import served
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
 TWO = "torchrun --standalone --nproc-per-node 2"
@@ -158,6 +162,27 @@ def test_a_stopped_run_goes_on_to_the_same_projectors(inputs: Path, number: sign
     assert run(*STAGE1, "models/again").exit_code == 0
     again, whole = (digests(Path("models") / name) for name in ("again", "stage1"))
     assert again["projectors.safetensors"] == whole["projectors.safetensors"]
+
+
+@pytest.mark.slow
+def test_shards_behind_http_teach_what_their_recordings_did(inputs: Path) -> None:
+    for split in SPLITS:
+        export_shar(cuts_path(Path("data/manifests/tiny"), split), Path("shar") / split)
+    for folder in ("data", ".work"):
+        shutil.rmtree(folder)
+    with served(inputs / "shar") as url:
+        write_params(Path("params.yaml"), FEW | {"corpora.tiny": {"recipe": "shar", "path": url}})
+        assert run("prepare", "tiny", "data/manifests/tiny").exit_code == 0
+        assert run("sift", "tiny_s", "data/manifests/tiny", "data/targets/sift_s/tiny_s").exit_code == 0
+        process = start(*STAGE1, "models/again")
+        wait_for(".work/stage1/*/checkpoint.pt", process)
+        process.kill()
+        process.communicate()
+        assert run(*STAGE1, "models/again").exit_code == 0
+        assert run(*STAGE1, "models/unstopped").exit_code == 0
+    again, unstopped, before = (digests(Path("models") / name) for name in ("again", "unstopped", "stage1"))
+    assert unstopped == before
+    assert again["projectors.safetensors"] == before["projectors.safetensors"]
 
 
 def test_lost_audio_is_named_and_the_old_model_stays(inputs: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from azeros.data.audio import Part
 from azeros.params import Corpus
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class Utterance:
     """Unique in its corpus; names the file where `audio` is samples."""
     split: str
     """train, validation or test."""
-    audio: Path | NDArray[np.float32]
+    audio: Path | Part | NDArray[np.float32]
     """A recording, or samples (N,) in [-1, 1] at 16 kHz, which are stored as FLAC."""
     text: str | None
     """None where the corpus has no transcripts; an empty one is a fault."""

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
+from lhotse import AudioSource
 from lhotse.cut import Cut
 
-from azeros.data.audio import span_of
+from azeros.data.audio import Part, span_of
 from azeros.data.labels import gender_of, known
 from azeros.data.manifests import read_cuts
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
@@ -37,22 +38,35 @@ def prepare(corpus: CutsCorpus, seed: int) -> Source:
 
 def _rows(file: Path, prefixes: Mapping[str, str]) -> Iterator[Row]:
     split = SPLITS.get(file.name.removesuffix(".jsonl.gz").rpartition("_")[2], "train")
-    return rows_of(read_cuts(file), lambda cut: _utterance(cut, split, prefixes))
+
+    def read(cut: Cut) -> Utterance:
+        source = source_of(cut)
+        if source.type != "file":
+            raise BadRow(
+                cut.id, "malformed row", f"cut {cut.id}: its sound is of type {source.type}, not a file"
+            )
+        return utterance_of(cut, split, Path(_replace(source.source, prefixes)))
+
+    return rows_of(read_cuts(file), read)
 
 
-def _utterance(cut: Cut, split: str, prefixes: Mapping[str, str]) -> Utterance:
+def source_of(cut: Cut) -> AudioSource:
+    """The one source of the sound of a cut; BadRow for a cut that has not one, or not one supervision."""
     if len(cut.supervisions) != 1 or cut.recording is None or len(cut.recording.sources) != 1:
         raise BadRow(cut.id, "malformed row", f"cut {cut.id}: not one supervision of one file")
-    said, source = cut.supervisions[0], cut.recording.sources[0]
-    if source.type != "file":
-        raise BadRow(cut.id, "malformed row", f"cut {cut.id}: its sound is of type {source.type}, not a file")
+    return cut.recording.sources[0]
+
+
+def utterance_of(cut: Cut, split: str, audio: Path | Part) -> Utterance:
+    """A cut that has passed `source_of`, its labels in our words."""
+    said = cut.supervisions[0]
     start_s, duration_s = span_of(cut)
     custom = dict(said.custom or {})
     about = {key: known(custom.pop(key, None)) for key in _OURS}
     return Utterance(
         id=cut.id,
         split=split,
-        audio=Path(_replace(source.source, prefixes)),
+        audio=audio,
         text=said.text,
         language=_LANGUAGES.get((said.language or "").lower(), said.language),
         speaker=said.speaker,
