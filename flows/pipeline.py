@@ -44,9 +44,10 @@ def train_azeros(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: 
 
 @flow(name="prepare-data")
 def prepare_data(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: str | None = None) -> None:
-    """Make the manifests of every corpus, and the targets of every set; the arguments are those of `train-azeros`."""
+    """Make the manifests of every corpus, their card, and the targets of every set; the arguments are those of `train-azeros`."""
     change_settings(overrides)
-    run_stages([stage for stage in stages_in_order() if word_of(stage) in ("prepare", "sift")], workers, dask)
+    words = ("prepare", "card", "sift")
+    run_stages([stage for stage in stages_in_order() if word_of(stage) in words], workers, dask)
 
 
 @flow(name="evaluate")

@@ -15,6 +15,8 @@ from azeros.stage_command import StageAndTools
 from tests.conftest import ROOT
 
 STAGES = ["prepare", "sift", "train", "evaluate", "package", "benchmark"]
+# In dvc.yaml beside them: it describes the data, has no settings of its own, and runs a tool, `azeros data card`.
+CARD = "card"
 # Commands beside the pipeline.
 TOOLS = {
     "chat",
@@ -115,7 +117,7 @@ def imports(path: Path) -> set[str]:
 
 def test_stage_words_are_the_same_everywhere() -> None:
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert list(pipeline()) == STAGES
+    assert [name for name in pipeline() if name != CARD] == STAGES
     assert commands == set(STAGES) | TOOLS
     assert Params.model_fields.keys() - SHARED_SECTIONS == set(STAGES)
     assert {path.stem for path in modules("azeros/stages")} - {"__init__"} == set(STAGES)
@@ -125,8 +127,10 @@ def test_commands_take_what_dvc_gives_them() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, stage in pipeline().items():
         before, program, subcommand, *arguments = str(stage["cmd"]).split()
-        assert (before, program, subcommand) == ("exec", "azeros", name)
-        command = commands[name]
+        assert (before, program, subcommand) == ("exec", "azeros", "data" if name == CARD else name)
+        command = commands[subcommand]
+        if name == CARD:
+            command = command.commands[arguments.pop(0)]
         if isinstance(command, StageAndTools):
             command = command.commands[command.STAGE]
         wanted = [param for param in command.params if param.param_type_name == "argument"]
@@ -163,22 +167,29 @@ def reached_from(path: Path, reached: set[Path]) -> set[Path]:
     return reached
 
 
-@pytest.mark.parametrize("name", STAGES)
+def code_of(name: str) -> Path:
+    """The file that a stage of dvc.yaml runs."""
+    return ROOT / "azeros" / ("data/card.py" if name == CARD else f"stages/{name}.py")
+
+
+@pytest.mark.parametrize("name", [*STAGES, CARD])
 def test_dvc_watches_the_code_a_stage_runs(name: str) -> None:
     """Code that dvc.yaml does not list would leave the stage fresh after a change."""
     watched = [str(path) for path in pipeline()[name]["deps"]]  # type: ignore[attr-defined]
-    for source in reached_from(ROOT / "azeros" / "stages" / f"{name}.py", set()):
+    for source in reached_from(code_of(name), set()):
         place = source.relative_to(ROOT).as_posix()
         if source.parent != ROOT / "azeros" or source.stem not in PLUMBING:
             assert any(place == path or place.startswith(f"{path}/") for path in watched), place
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", [*STAGES, CARD])
 def test_dvc_watches_the_settings_a_stage_reads(name: str) -> None:
     watched = {str(entry).partition(".")[0] for entry in pipeline()[name]["params"]}  # type: ignore[attr-defined]
-    stage = ROOT / "azeros" / "stages" / f"{name}.py"
+    stage = code_of(name)
     code = ast.parse(stage.read_text(encoding="utf-8"))
-    run = next(node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    run = next(
+        node for node in code.body if isinstance(node, ast.FunctionDef) and node.name in ("run", "write_card")
+    )
     assert run.args.args[0].arg == "params"
     reached = reached_from(stage, {stage})
     assert set().union(*map(settings_read, reached)) <= watched

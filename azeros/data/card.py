@@ -12,13 +12,14 @@ from azeros.data.licenses import to_table, verdict
 from azeros.data.report import DURATIONS, table
 from azeros.errors import ManifestError
 from azeros.params import Params
+from azeros.work import write_json
 
 _BALANCED = ("gender", "age_group", "emotion")
 _ROW_HEIGHT_IN = 0.45
 
 
 def write_card(params: Params, manifests: Path, output: Path) -> None:
-    """Write a page in Markdown to `output`, and its plots beside it.
+    """Write a page in Markdown to `output`, and beside it its plots and, as JSON, the corpora's reports by name.
 
     Args:
         params: the corpora and the mixes of them.
@@ -47,6 +48,7 @@ def write_card(params: Params, manifests: Path, output: Path) -> None:
         f"## Balance\n\n![Durations]({durations.name})\n\n![Labels]({labels.name})\n",
     ]
     output.write_text("\n".join(sections), encoding="utf-8")
+    write_json(output.with_suffix(".json"), reports)
 
 
 def recipes_of_mix(params: Params) -> list[str]:

@@ -136,7 +136,9 @@ def card(
     manifests: Annotated[
         Path, typer.Argument(metavar="MANIFESTS", help="Folder with one folder a corpus, as prepare made it.")
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The page to write, its plots beside it.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The page to write; its plots and figures lie beside it.")
+    ],
     params: Annotated[Path, typer.Option(metavar="PATH", help="The settings file.")] = Path("params.yaml"),
 ) -> None:
     """Write a page about the prepared corpora and the mixes that training draws from them."""

@@ -1,5 +1,6 @@
 """The data card says of the corpora what their manifests hold, and of the mixes what the settings say."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def test_a_card_of_two_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "| long | 1 | 0.01 |  | 1 |" in page
     assert "| short | short | sift_s | 0.01 | 3 | 75.0 % |" in page
     assert "| your own recordings | yours |" in page
+    figures = json.loads((output.parent / "data.json").read_text())
+    assert {name: of_corpus["by"]["gender"]["female"]["hours"] for name, of_corpus in figures.items()} == {
+        "long": 0.01,
+        "short": 0.005,
+    }
     for plot in ("data-durations.png", "data-labels.png"):
         assert f"]({plot})" in page
         assert (output.parent / plot).read_bytes().startswith(b"\x89PNG")

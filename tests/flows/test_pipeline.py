@@ -20,7 +20,7 @@ from azeros.errors import StageError
 from azeros.work import is_running
 from flows.stages import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
 from tests.conftest import ROOT
-from tests.test_architecture import STAGES
+from tests.test_architecture import CARD, STAGES
 
 PATIENCE_S = 240  # Prefect's private server starts in 20 s, on a busy machine in minutes
 
@@ -59,7 +59,8 @@ def test_stages_come_after_what_they_depend_on(toy: Path) -> None:
 def test_the_flow_runs_the_stages_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     words = [stage.partition("@")[0] for stage in stages_in_order()]
-    assert set(words) == set(STAGES)
+    assert set(words) == {*STAGES, CARD}
+    assert words.index("prepare") < words.index(CARD) < words.index("sift")
     assert words.index("prepare") < words.index("sift") < words.index("train") < words.index("package")
 
 
