@@ -1,4 +1,4 @@
-"""Streaming manifests against loading them: peak memory and cuts per second of filter, mix and sampling.
+"""Streaming manifests against loading them: peak memory and cuts per second of filter, mix and sampling, and of finding ids that come twice.
 
 Two synthetic manifests are filtered as for training, mixed 7 : 3 by lhotse's mux and drawn in batches of like length by its
 bucketing sampler. Each run is a process of its own, so that its peak memory is its own.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from azeros.data.manifests import cut_text, read_cuts, unfit
+from azeros.data.seen import Seen
 from azeros.params import Filter
 
 if TYPE_CHECKING:
@@ -102,7 +103,15 @@ def eager(folder: Path) -> Iterator[int]:
     yield batch
 
 
-WAYS: dict[str, Callable[[Path], Iterator[int]]] = {"streamed": streamed, "eager": eager}
+def ids(folder: Path) -> Iterator[int]:
+    """Ones, for each cut whose id did not come before, as prepare and check find it."""
+    with Seen() as seen:
+        for name in SHARES:
+            for cut in read_cuts(folder / name):
+                yield seen.first(cut.id) is None
+
+
+WAYS: dict[str, Callable[[Path], Iterator[int]]] = {"streamed": streamed, "eager": eager, "ids": ids}
 
 
 def measure(way: str, folder: Path) -> dict[str, float]:
@@ -144,13 +153,15 @@ def main() -> None:
             f"streamed {args.few:,}": measure("streamed", Path(few)),
             f"streamed {args.many:,}": measure("streamed", Path(many)),
             f"eager {args.many:,}": measure("eager", Path(many)),
+            f"ids {args.few:,}": measure("ids", Path(few)),
+            f"ids {args.many:,}": measure("ids", Path(many)),
         }
     for name, run in runs.items():
         print(
             f"{name}: {run['cuts']:,} cuts kept, {run['cuts'] / run['seconds']:,.0f} a CPU second, {run['mib']:.0f} MiB"
         )
-    small, large, loaded = runs.values()
-    if large["cuts"] != loaded["cuts"]:
+    small, large, loaded, few_ids, many_ids = runs.values()
+    if large["cuts"] != loaded["cuts"] or many_ids["cuts"] != args.many:
         raise SystemExit("streamed and loaded, not the same number of cuts was drawn")
     growth = large["mib"] / small["mib"]
     speed = loaded["seconds"] / large["seconds"]
@@ -158,8 +169,11 @@ def main() -> None:
         f"streaming {args.many // args.few} times the cuts takes {growth:.2f} times the memory; loaded, they take "
         f"{loaded['mib'] / large['mib']:.1f} times that of streaming, which is {speed:.2f} times as fast"
     )
-    if growth > GROWTH:
-        raise SystemExit(f"memory grew by more than {GROWTH}")
+    for what, before, after in (("streaming", small, large), ("finding ids", few_ids, many_ids)):
+        added = (after["mib"] - before["mib"]) * 2**20 / (args.many - args.few)
+        print(f"{what}: {added:.1f} bytes of memory for each further cut")
+        if after["mib"] > GROWTH * before["mib"]:
+            raise SystemExit(f"memory grew by more than {GROWTH}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from azeros.data.audio import (
 )
 from azeros.data.manifests import cut_text, read_cuts
 from azeros.data.parallel import map_in_order
+from azeros.data.seen import Seen
 from azeros.errors import ManifestError
 from azeros.progress import track
 
@@ -56,17 +57,15 @@ def check_manifests(path: Path, max_chars_per_s: float) -> Iterator[Finding]:
     if not files:
         raise ManifestError(f"{path}: no manifest *.jsonl.gz in it; give the folder that prepare made")
     cuts = [read_cuts(file) for file in files]
-    ids: set[str] = set()
-    sounds: dict[bytes, str] = {}
-    with track(f"check {path.name}", sum(map(len, cuts))) as advance:
+    with track(f"check {path.name}", sum(map(len, cuts))) as advance, Seen() as ids, Seen() as sounds:
         every = (cut for of_file in cuts for cut in of_file)
         for cut, (findings, sound) in map_in_order(lambda cut: (cut, _check(cut, max_chars_per_s)), every):
             yield from findings
-            if cut.id in ids:
+            if ids.first(cut.id) is not None:
                 yield Finding(cut.id, "duplicate id", f"{cut.id}: an earlier cut has the same id")
-            ids.add(cut.id)
-            if sound is not None and sounds.setdefault(sound, cut.id) != cut.id:
-                yield Finding(cut.id, "duplicate audio", f"{cut.id}: the same sound as {sounds[sound]}")
+            first = sounds.first(sound, cut.id) if sound else None
+            if first not in (None, cut.id):
+                yield Finding(cut.id, "duplicate audio", f"{cut.id}: the same sound as {first}")
             advance(1)
 
 

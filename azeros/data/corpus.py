@@ -21,6 +21,7 @@ from azeros.data.manifests import cuts_path, open_cuts
 from azeros.data.parallel import map_in_order
 from azeros.data.recipes import Reject, Row, Utterance, open_corpus
 from azeros.data.report import Report
+from azeros.data.seen import Seen
 from azeros.errors import CorpusError
 from azeros.params import Corpus, Split
 from azeros.progress import track
@@ -52,12 +53,12 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
     source = open_corpus(corpus, seed)
     report = Report(name, read_catalog().corpora[corpus.recipe].paper_hours)
     work = work_dir("prepare", {"corpus": corpus, "seed": seed})
-    with stage_output(output) as draft, Journal(work / "decoded.jsonl") as journal:
+    with stage_output(output) as draft, Journal(work / "decoded.jsonl") as journal, Seen() as seen:
         with (
             track(f"prepare {name}", source.num_rows) as advance,
             _writer(draft, output, report) as write,
             # Closed before the draft goes: threads may still write into it.
-            closing(_findings(source.rows, draft, journal)) as findings,
+            closing(_findings(source.rows, draft, journal, seen)) as findings,
         ):
             for row, finding in findings:
                 write(row, finding)
@@ -68,9 +69,10 @@ def prepare_corpus(name: str, corpus: Corpus, seed: int, output: Path, max_rejec
     return report
 
 
-def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Generator[tuple[Row, Finding]]:
+def _findings(
+    rows: Iterable[Row], draft: Path, journal: Journal, seen: Seen
+) -> Generator[tuple[Row, Finding]]:
     """Each row with what its recording holds, or why the row is of no use; decoded unless the journal knows."""
-    seen: set[str] = set()
 
     def recalled() -> Iterator[tuple[Row, Finding | None]]:
         for row in rows:
@@ -92,14 +94,13 @@ def _findings(rows: Iterable[Row], draft: Path, journal: Journal) -> Generator[t
         yield row, finding
 
 
-def _refuse(row: Utterance, seen: set[str]) -> Reject | None:
+def _refuse(row: Utterance, seen: Seen) -> Reject | None:
     """Why a row is of no use whatever its recording holds."""
     place = row.audio if isinstance(row.audio, Path | Part) else row.id
-    if row.id in seen:
+    if seen.first(row.id) is not None:
         return Reject(
             row.id, "duplicate id", f"{place}: an earlier row has the same id; each recording needs one row"
         )
-    seen.add(row.id)
     if row.split not in SPLITS:
         return Reject(row.id, "unknown split", f"split is {row.split!r}, not one of {', '.join(SPLITS)}")
     if row.text is not None and not row.text.strip():
