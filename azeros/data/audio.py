@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +42,7 @@ _FFMPEG_FORMATS = "mov,matroska,asf,aac,nistsphere,avi,flv,mpegts,mpeg,amr,ac3,e
 # Full scale is 1, and 2**31 in files that hold integers as floats. The energy of what is beyond it has no end.
 _LOUDEST = 2.0**31
 _LFS_POINTER = b"version https://git-lfs"
+_WAITS_S = (0.5, 2.0, 8.0)  # before storage is asked again
 _PART = re.compile(r"(.+)#bytes=(\d+)-(\d+)")
 
 
@@ -281,16 +283,20 @@ def _unreadable(name: str, detail: str) -> UnusableAudio:
 
 
 def _read_part(name: str, file: str, start: int, stop: int) -> bytes:
-    """Bytes of a file, here or behind a URL."""
+    """Bytes of a file, here or behind a URL; asked for again where the storage stumbles."""
     from fsspec.core import url_to_fs
 
-    try:
-        files, path = url_to_fs(file)
-        content: bytes = files.cat_file(path, start=start, end=stop)
-    except Exception as error:  # each kind of storage has its own
-        raise UnusableAudio(
-            name, "missing", f"{error or error!r}, restore it or see to the storage"
-        ) from error
+    for wait_s in (*_WAITS_S, None):
+        try:
+            files, path = url_to_fs(file)
+            content: bytes = files.cat_file(path, start=start, end=stop)
+            break
+        except Exception as error:  # each kind of storage has its own
+            if wait_s is None or isinstance(error, FileNotFoundError):
+                raise UnusableAudio(
+                    name, "missing", f"{error or error!r}, restore it or see to the storage"
+                ) from error
+            time.sleep(wait_s)
     if len(content) != stop - start:
         held = f"{len(content)} bytes came where {stop - start} were asked for"
         raise UnusableAudio(

@@ -1,19 +1,21 @@
 """Shards here and behind HTTP: the same manifest, the same sound, each fault by name."""
 
+import io
 import shutil
 import tarfile
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
-from azeros.data.audio import UnusableAudio, load_audio, load_cut
+from azeros.data.audio import UnusableAudio, decode, load_audio, load_cut
 from azeros.data.manifests import cuts_path, read_cuts
 from tests.data.recipes.miniature import Prepared, facts, prepare, refusal, write_audio
 from tests.small import run
-from tests.storage import served
+from tests.storage import Ranges, served
 
 # lhotse leaves the shards that it reads open.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
@@ -55,7 +57,8 @@ def test_shards_give_the_manifest_that_they_were_made_of(tmp_path: Path) -> None
     )
 
 
-def test_over_http(tmp_path: Path) -> None:
+def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azeros.data.audio._WAITS_S", ())
     folder, before = shards(tmp_path)
     output = tmp_path / "out"
     with served(folder) as url:
@@ -67,6 +70,24 @@ def test_over_http(tmp_path: Path) -> None:
     assert all(np.array_equal(wave, load_cut(cut)) for wave, cut in zip(heard, local, strict=True))
     with pytest.raises(UnusableAudio, match="see to the storage"):
         load_cut(cuts[0])
+
+
+def test_storage_that_stumbles_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("azeros.data.audio._WAITS_S", (0.0, 0.0))
+    (tmp_path / "a.wav").write_bytes(b"x" * 9)
+    refused: list[str] = []
+
+    class Busy(Ranges):
+        def send_head(self) -> io.BytesIO | BinaryIO | None:
+            if len(refused) < 2:
+                refused.append(self.path)
+                self.send_error(503)
+                return None
+            return super().send_head()
+
+    with served(tmp_path, Busy) as url, pytest.raises(UnusableAudio, match="unreadable"):
+        decode(f"{url}/a.wav#bytes=0-8")  # arrives, and is no sound
+    assert refused == ["/a.wav"] * 2
 
 
 def test_a_server_without_ranges(tmp_path: Path) -> None:
