@@ -1,5 +1,7 @@
 """Good and bad requests to the service for some minutes: is each good one answered, each bad one refused, and does memory grow?
 
+Exits with 1 if it is not so.
+
 Example: OMP_NUM_THREADS=1 python benchmarks/soak.py --minutes 10
 """
 
@@ -9,6 +11,8 @@ import argparse
 import base64
 import io
 import itertools
+import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,6 +32,8 @@ _CHAT = "/v1/chat/completions"
 _NUM_GOOD_CLIENTS, _NUM_BAD_CLIENTS = 6, 2
 _BAD_PAUSE_S = 0.1
 _WARM_UP_MINUTES = 2  # by then the cache of clips is full, and every kind of request has come
+_MOST_GROWTH = 0.03
+_BETWEEN_LOOKS_S = 0.5
 
 Request = tuple[str, str, dict[str, Any]]
 """A name to count by, the path, and what httpx sends there."""
@@ -129,8 +135,17 @@ def memory_mb(pid: int) -> float:
     return float(sum(process.memory_info().rss for process in processes)) / 1e6
 
 
-def soak(folder: Path, minutes: int) -> None:
-    """Print a line each minute, and at the end what became of every kind of request."""
+def memory_until(end: float, pid: int) -> float:
+    """Its median up to `end`: at any one moment there are bodies of 30 MB in it, or none."""
+    looks = [memory_mb(pid)]
+    while time.monotonic() < end:
+        time.sleep(_BETWEEN_LOOKS_S)
+        looks.append(memory_mb(pid))
+    return statistics.median(looks)
+
+
+def soak(folder: Path, minutes: int) -> list[str]:
+    """Print a line each minute, and at the end what became of every kind of request; returns what is not as it should be."""
     good: list[Outcomes] = [Counter() for _ in range(_NUM_GOOD_CLIENTS)]
     bad: list[Outcomes] = [Counter() for _ in range(_NUM_BAD_CLIENTS)]
     with (
@@ -153,8 +168,7 @@ def soak(folder: Path, minutes: int) -> None:
             ),
         ]
         for minute in range(1, minutes + 1):
-            time.sleep(max(start + 60 * minute - time.monotonic(), 0))
-            memory.append(memory_mb(pid))
+            memory.append(memory_until(start + 60 * minute, pid))
             print(f"minute {minute}: {told(good)}, bad {total(bad).total()}; {memory[-1]:.0f} MB", flush=True)
         for client in asking:
             client.result()
@@ -162,8 +176,17 @@ def soak(folder: Path, minutes: int) -> None:
     for (name, status), number in sorted(total(bad).items()):
         print(f"  {name}: {number} times {status}")
     warm = memory[min(_WARM_UP_MINUTES, minutes)]
-    grown = f"{memory[-1] - warm:+.0f} MB, {100 * (memory[-1] / warm - 1):+.1f} %"
-    print(f"growth after minute {_WARM_UP_MINUTES}: {grown}")
+    growth = memory[-1] / warm - 1
+    print(f"growth after minute {_WARM_UP_MINUTES}: {memory[-1] - warm:+.0f} MB, {100 * growth:+.1f} %")
+    return [
+        *(f"{number} times {status} for a good request" for (_, status), number in failed(good).items()),
+        *(
+            f"{number} times {status} for {name}"
+            for (name, status), number in total(bad).items()
+            if not (400 <= status < 500 or (name == "left" and status == 200))
+        ),
+        *([f"memory grew by more than {100 * _MOST_GROWTH:.0f} %"] if growth > _MOST_GROWTH else []),
+    ]
 
 
 def total(outcomes: list[Outcomes]) -> Outcomes:
@@ -173,13 +196,17 @@ def total(outcomes: list[Outcomes]) -> Outcomes:
 
 def told(good: list[Outcomes]) -> str:
     """How many good requests were answered, and how many were not."""
-    answered = total(good)
-    failed = Counter({key: number for key, number in answered.items() if key[1] != 200})
-    return f"good {answered.total()}, {failed.total()} of them failed {dict(failed) or ''}".rstrip()
+    wrong = failed(good)
+    return f"good {total(good).total()}, {wrong.total()} of them failed {dict(wrong) or ''}".rstrip()
+
+
+def failed(good: list[Outcomes]) -> Outcomes:
+    """The good requests that were not answered."""
+    return Counter({key: number for key, number in total(good).items() if key[1] != 200})
 
 
 def main() -> None:
-    """Ask, and print."""
+    """Ask, print, and judge."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -187,7 +214,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=10, help="default 10")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        soak(args.model or fresh_model(Path(temporary)), args.minutes)
+        wrong = soak(args.model or fresh_model(Path(temporary)), args.minutes)
+    print("\n".join(wrong) or "as it should be")
+    sys.exit(bool(wrong))
 
 
 if __name__ == "__main__":

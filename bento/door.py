@@ -14,20 +14,23 @@ from starlette.responses import JSONResponse
 from azeros.errors import AzerosError, OverloadError, RequestError
 from azeros.serving.error_body import error_body, foreign_error_body
 from azeros.serving.settings import MB, ServingSettings
+from bento.metrics import RESPONSES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RETRY_AFTER_S = 1
 ANSWER_TIMEOUT_S = 600
-"""Within which an answer must have begun. BentoML's own limit is to be longer: its answer is not seen here."""
+"""Within which an answer must have begun."""
 _GUARDED = ("/v1/", "/generate")
+_COUNTED = ("/v1/chat/completions", "/v1/models", "/generate")
 
 
 class Door:
     """ASGI middleware. A body is read here as a whole, so that all of them together have a bound."""
 
     def __init__(self, app: ASGIApp) -> None:
+
         self._app = app
         self._settings = ServingSettings.from_environment(os.environ)
         self._held_bytes = 0
@@ -37,6 +40,7 @@ class Door:
         if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
             await self._app(scope, receive, send)
             return
+        send = _counted(scope["path"], send)
         body = bytearray()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S) as waiting:
@@ -92,6 +96,18 @@ class Door:
 
     def _too_large(self) -> RequestError:
         return RequestError(f"a body of more than {self._settings.max_body_mb} MB; send less", "too_large")
+
+
+def _counted(path: str, send: Send) -> Send:
+    """`send` that counts what is answered; by the paths that exist, since of others there is no end."""
+    endpoint = path if path in _COUNTED else "other"
+
+    async def counting(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            RESPONSES.labels(endpoint, message["status"]).inc()
+        await send(message)
+
+    return counting
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from azeros.serving.engine import Observer
+from azeros.serving.observer import Observer
 
 _SECONDS = (0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 0.6, 1, 1.5, 2.5, 5, 10, 30, 60)
 _POWERS = tuple(2**power for power in range(11))
@@ -14,6 +14,7 @@ BATCH = Histogram("azeros_batch_size", "Answers that get a token together", buck
 FIRST_TOKEN = Histogram("azeros_time_to_first_token_seconds", "From request to first token", buckets=_SECONDS)
 RATE = Histogram("azeros_tokens_per_second", "Speed of one answer after its first token", buckets=_POWERS)
 TOKENS = Counter("azeros_tokens", "Tokens of answers")
+RESPONSES = Counter("azeros_http_responses", "Answers of /v1 and /generate", ["endpoint", "status"])
 REQUESTS = Counter("azeros_requests", "Requests by how they ended", ["outcome"])
 
 

@@ -13,19 +13,36 @@ from pathlib import Path
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 import bentoml
+from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from starlette.applications import Starlette
 
 from azeros.errors import AzerosError, RequestError
+from azeros.serving.heap import keep_large_blocks_apart
 from azeros.serving.settings import ServingSettings
-from bento.door import ANSWER_TIMEOUT_S, Door
+from bento.door import Door
 from bento.form import Question
 from bento.page import page_route
+
+# The one keeps something of each request until its time limit has passed, the other counts by whatever path is asked
+# for: their memory grows with the requests. Door has a time limit and counts.
+_GROWING: tuple[object, ...] = (TimeoutMiddleware, RunnerTrafficMetricsMiddleware)
+
+
+class _Bounded(bentoml.Service):  # type: ignore[misc]
+    """BentoML's service without what grows."""
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        app: Starlette = super().to_asgi(is_main)
+        app.user_middleware = [own for own in app.user_middleware if own.cls not in _GROWING]
+        return app
+
 
 _openai = Starlette()
 _ui = Starlette(routes=[page_route()])
 
 
-@bentoml.service(name="azeros", traffic={"timeout": ANSWER_TIMEOUT_S + 10})
+@bentoml.service(name="azeros", service_class=_Bounded)
 @bentoml.asgi_app(_openai, path="/v1")
 @bentoml.asgi_app(_ui, path="/ui")
 class Azeros:
@@ -36,6 +53,7 @@ class Azeros:
         from bento.metrics import Metrics
         from bento.routes import openai_routes
 
+        keep_large_blocks_apart()
         self._service = ChatService(ServingSettings.from_environment(os.environ), Metrics())
         _openai.router.routes[:] = openai_routes(self._service)
 

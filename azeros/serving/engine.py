@@ -19,6 +19,7 @@ from azeros.model.embedding import embed_rows
 from azeros.serving.ask import Ask
 from azeros.serving.audio import AudioCache, Clip
 from azeros.serving.batch import Batch
+from azeros.serving.observer import Observer
 from azeros.serving.sampling import choose
 from azeros.serving.settings import MB, ServingSettings
 
@@ -32,25 +33,6 @@ _log = logging.getLogger(__name__)
 # How much audio is encoded before the answers that run get their next token. A GPU gains by encoding it together; a
 # CPU does not, and there first tokens need not wait for each other.
 _AT_ONCE_ON_CPU_S, _AT_ONCE_S = 4.0, 200.0
-
-
-class Observer:
-    """Is told by the engine what happens; does nothing with it unless a subclass does."""
-
-    def on_queue(self, num_waiting: int) -> None:
-        """So many requests wait."""
-
-    def on_clips(self, num_known: int, num_encoded: int, encoded_s: float) -> None:
-        """Requests brought clips that were known, and others of `encoded_s` seconds that were encoded."""
-
-    def on_step(self, num_rows: int) -> None:
-        """So many answers got a token."""
-
-    def on_first_token(self, waited_s: float) -> None:
-        """An answer began, `waited_s` after it was asked for."""
-
-    def on_end(self, outcome: str, num_tokens: int, wrote_s: float) -> None:
-        """A request ended as `stop`, `length`, `cancelled` or `failed`, `wrote_s` after its first token."""
 
 
 class Engine:

@@ -20,7 +20,8 @@ from azeros.errors import RequestError
 from azeros.serving import chat
 from azeros.serving.ask import Ask, Event, Finished, Piece
 from azeros.serving.audio import Clip, read_clip
-from azeros.serving.engine import Engine, Observer
+from azeros.serving.engine import Engine
+from azeros.serving.observer import Observer
 from azeros.serving.protocol import AUDIO_FORMATS, MAX_MESSAGES, AudioOutput, ChatRequest, read_chat_request
 from azeros.serving.sampling import Sampling
 from azeros.serving.settings import ServingSettings

@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 from azeros.errors import RequestError
 from azeros.model.speech_llm import AZerosModel
 from azeros.serving import chat
-from azeros.serving.engine import Observer
+from azeros.serving.observer import Observer
 from azeros.serving.service import ChatService
 from azeros.serving.settings import ServingSettings
 from bento.door import Door

@@ -270,6 +270,14 @@ def test_the_python_of_the_page_runs(server: Server, capsys: pytest.CaptureFixtu
     assert "CompletionUsage" in capsys.readouterr().out
 
 
+def test_paths_that_do_not_exist_are_counted_together(server: Server) -> None:
+    for index in range(3):
+        assert httpx.get(f"{server.url}/v1/no-such-{index}").status_code == 404
+        assert httpx.get(f"{server.url}/no-such-{index}").status_code == 404
+    assert server.metrics()['azeros_http_responses_total{endpoint="other",status="404"}'] >= 3
+    assert "no-such" not in httpx.get(f"{server.url}/metrics").text
+
+
 def test_metrics_tell_what_was_done(server: Server) -> None:
     server.ask(sent(1), **exactly(4))
     metrics = server.metrics()

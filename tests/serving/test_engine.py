@@ -12,7 +12,8 @@ from azeros.errors import AudioError, OverloadError, RequestError
 from azeros.model.speech_llm import AZerosModel
 from azeros.serving.ask import Ask, Event, Finished, Piece
 from azeros.serving.audio import Clip
-from azeros.serving.engine import Engine, Observer
+from azeros.serving.engine import Engine
+from azeros.serving.observer import Observer
 from azeros.serving.sampling import Sampling
 from azeros.serving.settings import ServingSettings
 from tests.serving.sound import noise
