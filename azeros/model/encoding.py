@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     Audio: TypeAlias = str | Path | Wave | tuple[Wave, int] | Cut
 MIN_FRAMES = 21  # feature frames; fewer give no token
 FRAMES_PER_S = 100
+# What is shorter is not padded to the length of the others: that would cost more than a batch gains.
+_LIKE = 2 / 3
+_MOST_FRAMES = 60 * 5 * FRAMES_PER_S  # of a batch, with its padding
+
+Piece = tuple[int, range]
+"""Of which item, and which feature frames."""
 
 
 @dataclass
@@ -98,7 +104,8 @@ def run_encoder(encoder: Any, features: Tensor, lengths: Tensor, by_length: bool
     A recording longer than `encoder.window` is encoded in windows that overlap by a 25th of their length; where two
     of them meet, each gives the frames up to the middle of what they share. No frame is lost.
 
-    With `by_length` only pieces of equal length share a batch, so each is what it would be alone.
+    With `by_length` pieces of like length share a batch, and each is what it would be alone: of equal length where the
+    encoder cannot mask padding.
 
     Raises:
         AudioError: there is none, or an item is too short to give a token.
@@ -108,11 +115,12 @@ def run_encoder(encoder: Any, features: Tensor, lengths: Tensor, by_length: bool
         raise AudioError(f"{found} feature frames of 10 ms: at least {MIN_FRAMES} are needed to give a token")
     windows = [_windows(num, encoder.window) for num in lengths.tolist()]
     items: list[list[Tensor]] = [[] for _ in windows]
-    for batch in _batches(windows, by_length):
+    how = {"alone": True} if by_length and encoder.can_mask else {}
+    for batch in _batches(windows, by_length, encoder.can_mask):
         sizes = torch.tensor([len(span) for _, span in batch], device=features.device)
         longest = int(sizes.max())
         padded = [features[item, span.start : span.start + longest] for item, span in batch]
-        out = encoder(pad_sequence(padded, batch_first=True, padding_value=encoder.padding), sizes)
+        out = encoder(pad_sequence(padded, batch_first=True, padding_value=encoder.padding), sizes, **how)
         for (item, span), frames, num in zip(
             batch, out.encoder_out, out.encoder_out_lens.tolist(), strict=True
         ):
@@ -141,14 +149,27 @@ def _overlap(window: int) -> int:
     return max(MIN_FRAMES + 3, window // 25 // 8 * 8)
 
 
-def _batches(windows: list[list[range]], by_length: bool) -> list[list[tuple[int, range]]]:
+def _batches(windows: list[list[range]], by_length: bool, can_mask: bool) -> list[list[Piece]]:
     """Which windows of which items are encoded in one call: all short items, or equal windows of one long item."""
-    batches: dict[Any, list[tuple[int, range]]] = {}
-    for item, spans in enumerate(windows):
-        for span in spans:
-            key = len(span) if by_length else (item, len(span)) if len(spans) > 1 else None
-            batches.setdefault(key, []).append((item, span))
+    pieces = [(item, span) for item, spans in enumerate(windows) for span in spans]
+    if by_length and can_mask:
+        return _like_length(pieces)
+    batches: dict[Any, list[Piece]] = {}
+    for item, span in pieces:
+        key = len(span) if by_length else (item, len(span)) if len(windows[item]) > 1 else None
+        batches.setdefault(key, []).append((item, span))
     return list(batches.values())
+
+
+def _like_length(pieces: list[Piece]) -> list[list[Piece]]:
+    """Batches of which no piece is much shorter than the longest, and which are not too large to encode at once."""
+    batches: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda own: -len(own[1])):
+        longest = len(batches[-1][0][1]) if batches else 0
+        if len(piece[1]) < _LIKE * longest or not longest or (len(batches[-1]) + 1) * longest > _MOST_FRAMES:
+            batches.append([])
+        batches[-1].append(piece)
+    return batches
 
 
 def project_frames(projector: nn.Module, encoded: Tensor, lens: Tensor) -> list[Tensor]:

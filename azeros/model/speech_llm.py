@@ -255,12 +255,12 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
         """Run the frozen encoders on features.
 
         Nothing masks padding in an encoder's first layers, so an item's last frames depend a little on what
-        it is batched with. With `by_length`, only items of equal length share a batch: each is as if alone.
+        it is batched with. With `by_length`, items of like length share a batch, and each is as if alone.
 
         Args:
             features: (B, T, F) float, frames at 100 Hz padded with log(1e-10).
             lengths: (B,) int64, frames of each item.
-            by_length: encode items of unequal length apart.
+            by_length: encode each item as if it were alone.
 
         Raises:
             AudioError: an item is too short to give a token, or longer than the config's max_audio_s.
@@ -272,7 +272,7 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
 
         Args:
             audios: paths, lhotse cuts, samples (N,) float at 16 kHz, or pairs of samples and their rate in Hz.
-            by_length: encode items of unequal length apart.
+            by_length: encode each item as if it were alone.
 
         Raises:
             AudioError: a recording is missing, unreadable, empty, not finite, too short or too long.
@@ -288,7 +288,7 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
 
         Args:
             inputs: branch (speech, paraling) -> features (B, T, F) and lengths (B,).
-            by_length: encode items of unequal length apart.
+            by_length: encode each item as if it were alone.
         """
         outputs: dict[str, Tensor] = {}
         for branch, encoder in self.encoders().items():
@@ -384,7 +384,7 @@ class AZerosModel(PreTrainedModel, GenerationMixin):
             messages: for each conversation its messages, an audio standing in them as `audio_token_wrapped` or
                 as a content part (see `azeros.model.processing.Message`).
             return_ids: give token ids, with the end token, in place of text.
-            by_length: encode audios of unequal length apart, so that none depends on the others.
+            by_length: encode each audio as if it were alone, so that none depends on the others.
             streamer: is handed each new token, as transformers' TextIteratorStreamer; for one conversation.
             stopping_criteria: ends answers early, as transformers takes it.
             generate_config: settings of transformers' GenerationConfig (max_new_tokens, do_sample, ...).

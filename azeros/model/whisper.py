@@ -42,6 +42,8 @@ class WhisperSpeechEncoder(WhisperEncoder):
     """Feature frames to an encoder frame."""
     padding = 0.0
     """What fills the features of a batch."""
+    can_mask = False
+    """Whether `forward` knows how to keep padding from an item."""
 
     @property
     def window(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from azeros.model.checkpoint import load_state_dict, match_keys
 
@@ -468,19 +469,20 @@ class Stacks(nn.Module):
         self.downsample_output = Downsample(2)
 
     def forward(
-        self, x: Tensor, padding: Tensor, chunk: int, left_context: int
+        self, x: Tensor, padding: Tensor, chunk: int, left_context: int, alone: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
         """x (B, T', D_0), padding (B, T') -> encoder_out (B, ceil(T'/2), D), and each stack's output (B, T', D_i)."""
         outs: list[Tensor] = []
+        held = _held(padding) if alone else None
         for stack, dim, factor in zip(
             self.encoders, self.config.encoder_dim, self.config.downsampling_factor, strict=True
         ):
-            x = stack(resize(x, dim), self._masks(padding, factor, chunk, left_context))
+            x = stack(resize(_filled(x, held), dim), self._masks(padding, factor, chunk, left_context))
             outs.append(x)
         joined = outs[-1]
         for out in reversed(outs[:-1]):
             joined = torch.cat([joined, out[..., joined.shape[-1] :]], dim=-1)
-        return self.downsample_output(joined), outs
+        return self.downsample_output(_filled(joined, held)), outs
 
     def _masks(self, padding: Tensor, factor: int, chunk: int, left_context: int) -> Masks:
         low = padding[:, ::factor]
@@ -492,6 +494,17 @@ class Stacks(nn.Module):
             )
         positions = relative_positions(low.shape[1], self.config.pos_dim, padding.device)
         return Masks(low, hidden, positions, chunk if chunk < 0 else chunk // factor)
+
+
+def _held(padding: Tensor) -> Tensor:
+    """(B, T') int64 of padding (B, T') bool: the frame itself, and at padding the item's last, as a tensor's own end is downsampled."""
+    frames = torch.arange(padding.shape[1], device=padding.device)
+    return frames.minimum((~padding).sum(dim=1, keepdim=True) - 1)
+
+
+def _filled(x: Tensor, frames: Tensor | None) -> Tensor:
+    """x (B, T', D) at frames (B, T')."""
+    return x if frames is None else x.gather(1, frames[..., None].expand(-1, -1, x.shape[2]))
 
 
 def _outside_chunks(num_frames: int, chunk: int, left_context: int, device: torch.device) -> Tensor:
@@ -529,8 +542,18 @@ class Zipformer(nn.Module):
         """Width of `encoder_out`."""
         return self.config.output_dim
 
+    @property
+    def can_mask(self) -> bool:
+        """Whether `forward` knows `alone`. A causal convolution weighs a frame by its distance to the tensor's end."""
+        return not self.config.causal
+
     def forward(
-        self, x: Tensor, x_lens: Tensor, chunk: int | None = None, left_context: int | None = None
+        self,
+        x: Tensor,
+        x_lens: Tensor,
+        chunk: int | None = None,
+        left_context: int | None = None,
+        alone: bool = False,
     ) -> ZipformerOutput:
         """Encode a batch.
 
@@ -539,6 +562,8 @@ class Zipformer(nn.Module):
             x_lens: (B,) int64, frames of each item.
             chunk: causal models only: frames of 50 Hz that are seen together, -1 all; None takes the config's last.
             left_context: causal models only: frames of 50 Hz seen before the chunk, -1 all; None takes the config's last.
+            alone: keep the padding, which nothing masks in the frontend and when frames are joined, from every item: each
+                is what it would be alone. `x_lens` are at least nine, and the model is not causal.
 
         Raises:
             ValueError: T is below nine frames.
@@ -547,10 +572,20 @@ class Zipformer(nn.Module):
             raise ValueError(
                 f"{x.shape[1]} feature frames are too few to encode: at least {MIN_FRAMES} are needed"
             )
-        return self.encode_embedded(self.encoder_embed(x), x_lens, chunk, left_context)
+        if alone:
+            each = [self.encoder_embed(x[i : i + 1, :num])[0] for i, num in enumerate(x_lens.tolist())]
+            embedded = pad_sequence(each, batch_first=True)
+        else:
+            embedded = self.encoder_embed(x)
+        return self.encode_embedded(embedded, x_lens, chunk, left_context, alone)
 
     def encode_embedded(
-        self, embedded: Tensor, x_lens: Tensor, chunk: int | None = None, left_context: int | None = None
+        self,
+        embedded: Tensor,
+        x_lens: Tensor,
+        chunk: int | None = None,
+        left_context: int | None = None,
+        alone: bool = False,
     ) -> ZipformerOutput:
         """The part behind the frontend: `embedded` (B, T', D_0) at 50 Hz, the rest as in `forward`."""
         causal = self.config.causal
@@ -558,7 +593,9 @@ class Zipformer(nn.Module):
         left_context = self.config.left_context_frames[-1] if left_context is None else left_context
         lens = torch.div(x_lens - 7, 2, rounding_mode="floor")
         padding = torch.arange(embedded.shape[1], device=embedded.device) >= lens[:, None]
-        encoder_out, stack_outs = self.encoder(embedded, padding, chunk if causal else -1, left_context)
+        encoder_out, stack_outs = self.encoder(
+            embedded, padding, chunk if causal else -1, left_context, alone
+        )
         out_lens = torch.div(lens + 1, 2, rounding_mode="floor").clamp(min=0)
         return ZipformerOutput(encoder_out, out_lens, stack_outs)
 

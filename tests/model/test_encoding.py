@@ -1,5 +1,8 @@
 """Recordings of every length go through the encoders, long ones in windows, and none loses a frame."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import Tensor
@@ -66,6 +69,26 @@ def test_neighbours_do_not_matter_by_length(encoder: Zipformer, monkeypatch: pyt
         assert int(num) == int(nums[item])
         for ours in (frames[item], shuffled[place]):
             torch.testing.assert_close(ours[: int(num)], alone[0], atol=2e-5, rtol=1e-4)
+
+
+def test_by_length_those_of_like_length_share_a_batch(encoder: Zipformer) -> None:
+    lengths = (331, 330, 307, 299, 263, 241, 240, 37)
+    x, lens = features(*lengths)
+    sizes: list[int] = []
+    with forward_calls(encoder, sizes):
+        frames, nums = run_encoder(encoder, x, lens, by_length=True)
+    assert sizes == [7, 1]
+    for item, size in enumerate(lengths):
+        alone = encoder(x[item : item + 1, :size], lens[item : item + 1]).encoder_out[0]
+        torch.testing.assert_close(frames[item, : int(nums[item])], alone, atol=2e-5, rtol=1e-4)
+
+
+@contextmanager
+def forward_calls(encoder: Zipformer, sizes: list[int]) -> Iterator[None]:
+    """Notes how many items each batch has."""
+    hook = encoder.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    yield
+    hook.remove()
 
 
 @pytest.mark.slow
