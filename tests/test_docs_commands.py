@@ -27,7 +27,8 @@ NOT_RUN = {
     "source .venv/bin/activate": "the tests have their environment",
     "bentoml serve": "a server: tests/bento/test_service.py",
     "curl -F audio": "asks that server: tests/bento/test_service.py",
-    "bentoml containerize": "needs Docker",
+    "bentoml containerize": "needs Docker: tests/bento/test_build.py reads what it is given",
+    "docker run": "needs Docker and that image",
     "prefect server start": "a server: tests/flows/test_pipeline.py",
     "python -m flows.pipeline": "starts a server, and with `serve` needs one: tests/flows/test_pipeline.py",
     "prefect work-pool": "asks that server",
@@ -50,7 +51,7 @@ EXIT_CODES = {
     "azeros data check data/manifests/tiny": 1,
     "azeros doctor": 1,
 }
-OTHER_PROGRAMS = {"bentoml", "prefect", "mlflow", "source", "curl", "cat", "git"}
+OTHER_PROGRAMS = {"bentoml", "prefect", "mlflow", "source", "curl", "cat", "git", "docker"}
 SMALL = FEW | {f"benchmark.data.{name}.num_rows": 2 for name in ("voicebench", "airbench")}
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from azeros.model.speech_llm import AZerosModel
@@ -58,6 +59,23 @@ def test_it_pins_what_serving_needs_and_nothing_of_training(bento: Path) -> None
     assert {"torch", "transformers", "bentoml", "soundfile", "lhotse"} <= names
     assert not names & {"mlflow", "dvc", "prefect", "pytest", "espeakng-loader"}
     assert not [line for line in pinned if "==" not in line or "+" in line]
+
+
+def test_the_image_is_for_this_python_installs_the_pins_and_serves_as_no_root(bento: Path) -> None:
+    lines = (bento / "env/docker/Dockerfile").read_text().splitlines()
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert [line for line in lines if line.startswith("FROM")] == [
+        f"FROM python:{python}-slim AS base-container"
+    ]
+    assert any("pip install -r $BENTO_PATH/env/python/requirements.txt" in line for line in lines)
+    assert [line for line in lines if line.startswith("USER")] == ["USER bentoml"]
+    assert "EXPOSE 3000" in lines
+    # PyPI's torch brings CUDA; an index of one platform's builds would not.
+    requirements = (bento / "env/python/requirements.txt").read_text()
+    assert f"torch=={torch.__version__.partition('+')[0]}\n" in requirements
+    assert "index-url" not in requirements
+    # The last one replaces the shell, so that signals reach the service.
+    assert 'exec bentoml "$@"' in (bento / "env/docker/entrypoint.sh").read_text()
 
 
 def test_it_holds_model_card_and_labels_and_little_else(bento: Path) -> None:
