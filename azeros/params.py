@@ -279,6 +279,7 @@ class Validation(Section):
     every_steps: Count
     num_cuts: Count  # the first of each corpus
     num_answers: Annotated[int, Field(ge=0)]  # of them, whose answers are kept
+    patience: Count | None  # validations in a row without a narrower gap after which training stops
 
 
 class Lora(Section):
@@ -336,6 +337,8 @@ class TrainStage(Section):
                 raise ValueError(
                     "average: num_steps and last_steps must be multiples of period_steps, last_steps the smaller"
                 )
+            if self.validation and self.validation.patience:
+                raise ValueError("average: which steps are the last must be known; write patience: null")
         return self
 
 

@@ -16,17 +16,17 @@ def predict(stage: str, key: object, seconds: float) -> None:
     write_json(_path(stage, key), {"stage": stage, "predicted_s": round(seconds, 1)})
 
 
-def compare(stage: str, key: object, seconds: float) -> None:
-    """Say how long `stage` took beside what was predicted, if it was, and keep both."""
+def compare(stage: str, key: object, seconds: float, stopped_at: int | None = None) -> None:
+    """Say how long `stage` took, `stopped_at` a step before the last or not, beside what was predicted, if it was; and keep both."""
     path = _path(stage, key)
     if not path.exists():
         return
     predicted_s = json.loads(path.read_text(encoding="utf-8"))["predicted_s"]
-    write_json(path, {"stage": stage, "predicted_s": predicted_s, "took_s": round(seconds, 1)})
+    receipt = {"stage": stage, "predicted_s": predicted_s, "took_s": round(seconds, 1)}
+    write_json(path, receipt | {"stopped_early_at_step": stopped_at})
+    took = span(seconds) if stopped_at is None else f"{span(seconds)} and stopped early at step {stopped_at}"
     off = 100 * (predicted_s / seconds - 1)
-    logger.info(
-        "%s took %s; azeros plan had said %s (%+.0f %%)", stage, span(seconds), span(predicted_s), off
-    )
+    logger.info("%s took %s; azeros plan had said %s (%+.0f %%)", stage, took, span(predicted_s), off)
 
 
 def span(seconds: float) -> str:

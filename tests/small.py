@@ -27,7 +27,7 @@ FEW: dict[str, object] = {
 for stage in ("train.stage1", "train.stage2"):
     FEW |= {f"{stage}.num_steps": 40, f"{stage}.batch_size": 4}
     FEW |= {f"{stage}.log_every_steps": 20, f"{stage}.checkpoint_every_steps": 4}
-    FEW[f"{stage}.validation"] = {"every_steps": 40, "num_cuts": 4, "num_answers": 2}
+    FEW[f"{stage}.validation"] = {"every_steps": 40, "num_cuts": 4, "num_answers": 2, "patience": None}
 _PATIENCE_S = 120
 
 

@@ -70,6 +70,11 @@ def test_params_are_frozen() -> None:
         (r"sets: {tiny_s: [\d.]+}", "sets: {tiny_sit: 1.0}", ["train.stage1.sets", "mode sift_s"]),
         ("tiny_s: {corpus", "a b: {corpus", ["sift.sets.a b", "pattern"]),
         ("average: null", "average: {period_steps: 3, last_steps: 9}", ["must be multiples of period_steps"]),
+        (
+            r"(?s)patience: null(.*?)average: null",
+            r"patience: 3\1average: {period_steps: 10, last_steps: 10}",
+            ["which steps are the last must be known"],
+        ),
         ("spec_augment: false", "spec_augment: true", ["what is stored cannot be augmented"]),
     ],
 )

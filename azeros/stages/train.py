@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from azeros.training.processes import Processes
     from azeros.training.rows import Row
     from azeros.training.unreadable import Unreadable
+
+logger = logging.getLogger(__name__)
 
 
 def run(params: Params, name: str, manifests: Path, targets: Path, output: Path) -> None:
@@ -122,13 +125,16 @@ def _run(
         log = _log(params, stage, model, manifests, run_log) if run_log else lambda values, step: {}
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))
+        stopped_at = round(curve[-1]["step"]) if curve[-1]["step"] < stage.num_steps else None
         if run_log:
+            if stopped_at:
+                logger.info("%s: stopped early at step %d of %d", name, stopped_at, stage.num_steps)
             _write(draft, model, curve, _metrics(inputs, num_unreadable, curve[-1]), run_log)
             _write_adapters(draft, model, name, inputs, run_log)
     if processes.is_first:
         shutil.rmtree(work)
         if is_fresh:
-            compare(f"train@{name}", inputs.key, time.monotonic() - began_s)
+            compare(f"train@{name}", inputs.key, time.monotonic() - began_s, stopped_at)
 
 
 def trainable_model(params: Params, name: str, inputs: Inputs) -> AZerosModel:
@@ -253,6 +259,7 @@ def _metrics(inputs: Inputs, num_unreadable: int, last: dict[str, float]) -> dic
         "rows": {name: len(rows) for name, rows in inputs.sets.items()},
         "rejected": inputs.rejected,
         "unreadable": num_unreadable,
+        "stopped_early": last["step"] < inputs.stage.num_steps,
         **{key: round(last[key], 6) for key in ("step", "loss", "accuracy")},
     }
 

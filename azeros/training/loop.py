@@ -103,7 +103,7 @@ def train(
     model: AZerosModel, stream: Iterator[list[Row]], encoder: Encoder, stage: TrainStage, work: Path,
     log: Callable[[Mapping[str, float], int], Mapping[str, float] | None], processes: Processes = ALONE,
 ) -> list[dict[str, float]]:  # fmt: skip
-    """Train the projectors that require gradients for `stage.num_steps` steps and return the learning curve.
+    """Train the projectors that require gradients for `stage.num_steps` steps, or until the gap stalls, and return the learning curve.
 
     Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next.
     Each of `processes` calls this with the same arguments and takes its share of each batch; only the first logs and writes.
@@ -126,7 +126,7 @@ def train(
     with shown as advance:
         advance(done)
         loaded = encoder.load(processes.share(rows) for rows in islice(stream, done, stage.num_steps))
-        for number in range(done + 1, stage.num_steps + 1):
+        for number in _steps_to_take(done, stage, curve):
             asked = time.monotonic()
             rows, batch = next(loaded)
             waited = time.monotonic() - asked
@@ -144,14 +144,30 @@ def train(
                 _check_growth(since, curve, stage.max_loss_growth)
             if logs:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
-                if processes.is_first:
-                    curve[-1] |= log({k: v for k, v in curve[-1].items() if k != "step"}, number) or {}
+                figures = {k: v for k, v in curve[-1].items() if k != "step"}
+                found = log(figures, number) if processes.is_first else None
+                curve[-1] |= processes.from_first(found or {})
                 since, started = [], time.monotonic()
             if saves and processes.is_first:
                 _save(work, number, trainable, optimizer, average, curve)
     if average:
         average.apply()
     return curve
+
+
+def _steps_to_take(done: int, stage: TrainStage, curve: Sequence[Mapping[str, float]]) -> Iterator[int]:
+    """The numbers of the steps behind `done`, up to the last or to where `curve`, which grows meanwhile, stalls."""
+    patience = stage.validation.patience if stage.validation else None
+    for number in range(done + 1, stage.num_steps + 1):
+        if patience and has_stalled(curve, patience):
+            return
+        yield number
+
+
+def has_stalled(curve: Sequence[Mapping[str, float]], patience: int) -> bool:
+    """Whether none of the last `patience` validations found a narrower gap than those before them."""
+    gaps = [point["gap_divergence"] for point in curve if "gap_divergence" in point]
+    return len(gaps) > patience and min(gaps[-patience:]) >= min(gaps[:-patience])
 
 
 def make_optimizer(name: Literal["adam", "muon"], params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -58,6 +58,14 @@ class Processes:
         distributed.all_gather_object(found, items)
         return set().union(*found)
 
+    def from_first(self, value: T) -> T:
+        """What the first process has."""
+        if self.num == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values)
+        return values[0]
+
     def sum_gradients(self, params: Sequence[torch.nn.Parameter]) -> None:
         """Put the sum over all processes in the place of each gradient."""
         if self.num == 1:

@@ -185,6 +185,26 @@ def test_shards_behind_http_teach_what_their_recordings_did(inputs: Path) -> Non
     assert again["projectors.safetensors"] == before["projectors.safetensors"]
 
 
+@pytest.mark.slow
+def test_a_killed_run_stops_early_where_an_unbroken_one_does(inputs: Path) -> None:
+    checks = {"every_steps": 4, "num_cuts": 4, "num_answers": 0, "patience": 1}
+    update = {"validation": checks, "log_every_steps": 4, "max_loss_growth": None, "schedule.base_lr": 10.0}
+    write_params(Path("params.yaml"), FEW | {f"train.stage1.{key}": value for key, value in update.items()})
+    whole = run(*STAGE1, "models/whole")
+    assert whole.exit_code == 0, whole.stderr
+    process = start(*STAGE1, "models/again")
+    wait_for(".work/stage1/*/checkpoint.pt", process)
+    process.kill()
+    process.communicate()
+    again = start(*STAGE1, "models/again")
+    stderr = again.communicate()[1]
+    assert again.returncode == 0, stderr
+    metrics = json.loads(Path("models/whole/metrics.json").read_text())
+    assert metrics["stopped_early"]
+    assert f"stage1: stopped early at step {metrics['step']:.0f} of 40" in stderr
+    assert digests(Path("models/again")) == digests(Path("models/whole"))
+
+
 def test_lost_audio_is_named_and_the_old_model_stays(inputs: Path) -> None:
     before = digests(Path("models"))
     shutil.rmtree(".work")

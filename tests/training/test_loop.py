@@ -1,6 +1,6 @@
 """Training on the shipped foundation: only projectors learn, and a run that stops goes on bit for bit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from lhotse import MonoCut, SupervisionSegment
 
 from azeros import AZerosModel
 from azeros.errors import StageError
-from azeros.params import TrainStage, load_params
+from azeros.params import TrainStage, Validation, load_params
 from azeros.sift.prompts import wrap_metadata
 from azeros.training.encoded import EncodedCuts
 from azeros.training.encoders import StoredEncoder
@@ -23,6 +23,7 @@ from azeros.training.loop import (
     _encoded,
     _step,
     checkpoint_activations,
+    has_stalled,
     messages_of,
     num_tokens,
     train,
@@ -32,6 +33,7 @@ from azeros.training.rows import Row, batches
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "azeros" / "tiny" / "weights"
+Log = Callable[[Mapping[str, float], int], Mapping[str, float] | None]
 
 
 def stage(**update: object) -> TrainStage:
@@ -51,7 +53,11 @@ def encoded(model: AZerosModel) -> EncodedCuts:
     return EncodedCuts({"speech": {f"c{i}": torch.randn(20, width, generator=generator) for i in range(8)}})
 
 
-def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, float]]]:
+def log(metrics: Mapping[str, float], step: int) -> None:
+    assert "step" not in metrics
+
+
+def run(work: Path, settings: TrainStage, log: Log = log) -> tuple[AZerosModel, list[dict[str, float]]]:
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
     encoder = StoredEncoder(encoded(model))
     stream = batches(
@@ -62,10 +68,6 @@ def run(work: Path, settings: TrainStage) -> tuple[AZerosModel, list[dict[str, f
         lambda rows: num_tokens(rows, model, encoder),
     )
     return model, train(model, stream, encoder, settings, work, log)
-
-
-def log(metrics: Mapping[str, float], step: int) -> None:
-    assert "step" not in metrics
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -93,6 +95,39 @@ def _at_step_four(folder: Path, settings: TrainStage) -> dict[str, object]:
     state: dict[str, object] = torch.load(work / "checkpoint.pt", weights_only=True)
     assert state["step"] == 4
     return state
+
+
+def test_a_killed_run_stops_early_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    for name in ("unbroken", "broken"):
+        (tmp_path / name / "key").mkdir(parents=True)
+    patient = Validation(every_steps=1, num_cuts=1, num_answers=0, patience=2)
+    settings = stage(validation=patient, log_every_steps=1)
+
+    def gap(metrics: Mapping[str, float], step: int) -> Mapping[str, float]:
+        return {"gap_divergence": {1: 3.0, 2: 2.0, 3: 2.5, 4: 2.0}[step]}
+
+    def kill(metrics: Mapping[str, float], step: int) -> Mapping[str, float]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return gap(metrics, step)
+
+    whole, curve = run(tmp_path / "unbroken" / "key", settings, gap)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken" / "key", settings, kill)
+    # The second run goes on from step 2, the third from where it had stopped.
+    for _ in range(2):
+        resumed, again = run(tmp_path / "broken" / "key", settings, gap)
+        assert again[-1]["step"] == curve[-1]["step"] == 4
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("gaps", "stalls"),
+    [([3, 2], False), ([3, 3], True), ([2, 3, 1], False), ([3, 2, 1], False), ([1, 3, 2], True), ([], False)],
+)
+def test_a_gap_stalls_that_gets_no_narrower(gaps: list[float], stalls: bool) -> None:
+    curve = [point for gap in gaps for point in ({"gap_divergence": gap}, {"loss": 0.0})]
+    assert has_stalled(curve, patience=1 if len(gaps) < 3 else 2) is stalls
 
 
 def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
