@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Before torch is imported, here and in the processes that tests start: sums over several threads differ in their
 # last bits from run to run, and threads that share a busy core wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["DVC_NO_ANALYTICS"] = "1"  # as in this repository's .dvc/config, also in those that tests make
 
 # The same examples in every run; `pytest --hypothesis-profile search` looks for new ones.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, database=None)
