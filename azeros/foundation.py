@@ -9,6 +9,8 @@ from azeros.device import default_device
 from azeros.params import Dtype, Params
 
 if TYPE_CHECKING:
+    import torch
+
     from azeros.model.speech_llm import AZerosModel
 
 ADAPTERS = (
@@ -17,9 +19,13 @@ ADAPTERS = (
 
 
 def build_model(
-    params: Params, paraling: bool, projectors: Path | None = None, dtype: Dtype = "float32"
+    params: Params,
+    paraling: bool,
+    projectors: Path | None = None,
+    dtype: Dtype = "float32",
+    device: torch.device | None = None,
 ) -> AZerosModel:
-    """The foundation, on the GPU if there is one, with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
+    """The foundation with projectors drawn by `params.seed`, those found in the folder `projectors` put in their place.
 
     What that stage and those before it learned by LoRA is added to the language model's weights.
 
@@ -28,6 +34,7 @@ def build_model(
         paraling: with the paralinguistic branch (stage 2) or without (stage 1).
         projectors: output folder of a training stage.
         dtype: of the language model's weights; encoders and projectors are float32.
+        device: where all of it goes; None: the GPU if there is one.
 
     Raises:
         ModelError: a model is missing, damaged or of another shape.
@@ -47,7 +54,7 @@ def build_model(
         dtype=getattr(torch, dtype),
     )
     # transformers wraps `to` so that mypy loses its arguments.
-    torch.nn.Module.to(model, default_device())
+    torch.nn.Module.to(model, device or default_device())
     if projectors:
         load_projectors(model, projectors / "projectors.safetensors")
         merge_adapters(model.llm, projectors / ADAPTERS)

@@ -356,6 +356,7 @@ class Train(Section):
         bool  # may another language model, or the same by other prompts, have written the targets
     )
     launcher: Word | None  # program that starts `azeros train` in several processes, with its options
+    shard_llm: bool  # each of them keeps a part of the frozen language model
     stage1: FirstStage
     stage2: TrainStage
 

@@ -100,6 +100,7 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path, processes
     steps = _measure_steps(model, share, inputs.sets, params.seed)
     is_stored = stage.encoder_outputs == "stored"
     rate = _measure_encoding(model, _spread(cuts, _ENCODED_CUTS)) if is_stored else _Rate(0.0, 0.0)
+    elsewhere = _frozen_bytes(model.llm) * (1 - 1 / processes) if params.train.shard_llm else 0.0
     num_heard = stage.num_steps * stage.batch_size
     plan = Plan(
         stage=name,
@@ -111,7 +112,7 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path, processes
         epochs=num_heard / len(rows),
         encode_s=audio_s * rate.seconds,
         step_s=steps.step_s - (steps.encode_s if is_stored else 0.0),
-        memory_gb=steps.memory_gb,
+        memory_gb=steps.memory_gb - elsewhere / 1e9,
         stored_gb=audio_s * rate.num_bytes / 1e9,
         checkpoint_gb=steps.checkpoint_gb,
     )
@@ -186,6 +187,10 @@ def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, lis
         curve[-1]["peak_memory_gb"],
         checkpoint_gb,
     )
+
+
+def _frozen_bytes(llm: Any) -> int:
+    return sum(param.nbytes for param in llm.parameters() if not param.requires_grad)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """One progress bar for every long job: on a terminal it moves, in a log file it is a line now and then."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,8 +11,11 @@ _LINE_EVERY_S = 15.0
 
 @contextmanager
 def track(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield `advance(n)`; shows `what`, the count and, unless `total` is None (unknown), the time that is left."""
-    if total == 0:
+    """Yield `advance(n)`; shows `what`, the count and, unless `total` is None (unknown), the time that is left.
+
+    Of processes that torchrun started, the first does.
+    """
+    if total == 0 or os.environ.get("RANK", "0") != "0":
         yield lambda count: None
     elif sys.stderr.isatty():
         yield from _bar(what, total)

@@ -216,7 +216,7 @@ def main() -> None:
         validation=None,
         schedule={"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
         log_every_steps=1, checkpoint_every_steps=args.steps + 1, encoder_outputs="live",
-        average={"period_steps": args.steps, "last_steps": args.steps}, spec_augment=False,
+        average={"period_steps": args.steps, "last_steps": args.steps}, spec_augment=False, lora=None,
     )  # fmt: skip
     rows = utterances(args.steps * BATCH_SIZE)
     drawn = torch.Generator().manual_seed(1)

@@ -110,7 +110,7 @@ def _run(
         if processes.is_first:
             run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
             draft = stack.enter_context(stage_output(output))
-        model = trainable_model(params, name, inputs)
+        model = trainable_model(params, name, inputs, processes)
         with processes.one_after_the_first():
             encoder = _encoder(params, stage, model, sets, manifests, unreadable)
         share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
@@ -122,7 +122,7 @@ def _run(
         stream = batches(
             mixed, weights, stage.batch_size, params.seed, lambda rows: num_tokens(rows, model, encoder)
         )
-        log = _log(params, stage, model, manifests, run_log) if run_log else lambda values, step: {}
+        log = _log(params, stage, model, manifests, run_log, processes)
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))
         stopped_at = round(curve[-1]["step"]) if curve[-1]["step"] < stage.num_steps else None
@@ -137,21 +137,33 @@ def _run(
             compare(f"train@{name}", inputs.key, time.monotonic() - began_s, stopped_at)
 
 
-def trainable_model(params: Params, name: str, inputs: Inputs) -> AZerosModel:
-    """The model that stage `name` starts with; what it is to train requires gradients.
+def trainable_model(
+    params: Params, name: str, inputs: Inputs, processes: Processes | None = None
+) -> AZerosModel:
+    """The model that stage `name` starts with, spread over `processes` if it is to be; what it is to train requires gradients.
 
     Raises:
         ModelError: a part is missing or does not fit.
     """
+    import torch
+
+    from azeros.device import default_device
     from azeros.foundation import build_model
     from azeros.model.adapters import add_adapter
+    from azeros.training.sharding import shard
 
     stage = inputs.stage
-    model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype)
+    is_spread = params.train.shard_llm and processes is not None and processes.num > 1
+    # A GPU that is too small for the whole language model gets its parts one by one.
+    device = torch.device("cpu") if is_spread else default_device()
+    model = build_model(params, name == "stage2", inputs.start, stage.llm_dtype, device)
     if inputs.start:
         model.speech_encoder_projector.requires_grad_(False)
     if stage.lora:
         add_adapter(model.llm, stage.lora, params.seed)
+    if is_spread:
+        shard(model.llm)
+        torch.nn.Module.to(model, default_device())
     return model
 
 
@@ -177,29 +189,37 @@ def _encoder(
 
 
 def _log(
-    params: Params, stage: TrainStage, model: AZerosModel, manifests: Path, run_log: StageRun
-) -> Callable[[Mapping[str, float], int], dict[str, float] | None]:
-    """Logs each point of the curve, and adds what validation finds at it."""
+    params: Params,
+    stage: TrainStage,
+    model: AZerosModel,
+    manifests: Path,
+    run_log: StageRun | None,
+    processes: Processes,
+) -> Callable[[Mapping[str, float], int], dict[str, float]]:
+    """Adds to each point of the curve what validation finds at it, in all processes alike, and logs it in the first."""
     settings = stage.validation
-    if settings is None:
-        return run_log.log
-    validation = _validation(params, stage, settings, model, manifests)
+    every_steps = settings.every_steps if settings else 0
+    validation = _validation(params, stage, settings, model, manifests, processes) if settings else None
 
-    def log(values: Mapping[str, float], step: int) -> dict[str, float] | None:
-        if step % settings.every_steps:
-            run_log.log(values, step)
-            return None
-        found = validation.run(step)
-        run_log.log({**values, **found.figures}, step)
-        if found.answers:
+    def log(values: Mapping[str, float], step: int) -> dict[str, float]:
+        found = validation.run(step) if validation and step % every_steps == 0 else None
+        figures = found.figures if found else {}
+        if run_log:
+            run_log.log({**values, **figures}, step)
+        if run_log and found and found.answers:
             run_log.log_table("answers", found.answers)
-        return found.figures
+        return figures
 
     return log
 
 
 def _validation(
-    params: Params, stage: TrainStage, settings: ValidationSettings, model: AZerosModel, manifests: Path
+    params: Params,
+    stage: TrainStage,
+    settings: ValidationSettings,
+    model: AZerosModel,
+    manifests: Path,
+    processes: Processes,
 ) -> Validation:
     """The first cuts of the validation split of each corpus that has one."""
     from azeros.data.manifests import cuts_path, read_cuts
@@ -218,7 +238,8 @@ def _validation(
         raise StageError(
             f"none of {', '.join(corpora)} has a validation split in {manifests}: set train.*.validation: null"
         )
-    encoded = encode_cuts(model, encoder_paths(params, "paraling" in model.encoders()), cuts, manifests)
+    with processes.one_after_the_first():
+        encoded = encode_cuts(model, encoder_paths(params, "paraling" in model.encoders()), cuts, manifests)
     held_out = [cut for of_corpus in cuts.values() for cut in of_corpus]
     return Validation(model, held_out, encoded, params.sift.max_new_tokens, settings.num_answers)
 

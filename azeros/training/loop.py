@@ -11,7 +11,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -25,7 +24,7 @@ from azeros.model.checkpoint import read_weights
 from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
 from azeros.model.encoding import EncoderOutputs
 from azeros.model.processing import IGNORED, TRUNCATED
-from azeros.model.speech_llm import AZerosModel
+from azeros.model.speech_llm import AZerosModel, TrainingInputs
 from azeros.params import TrainStage
 from azeros.progress import track
 from azeros.training.average import ParameterAverage
@@ -106,8 +105,8 @@ def train(
     """Train the projectors that require gradients for `stage.num_steps` steps, or until the gap stalls, and return the learning curve.
 
     Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next.
-    Each of `processes` calls this with the same arguments and takes its share of each batch; only the first logs and writes.
-    What `log` returns joins its point of the curve.
+    Each of `processes` calls this with the same arguments and takes its share of each batch; only the first writes.
+    What its `log` returns joins its point of the curve.
 
     Raises:
         StageError: the loss is not finite, or has grown too much; the batch's cut ids are named, and the last state stays in `work`.
@@ -120,10 +119,7 @@ def train(
     done, curve = _resume(work, trainable, optimizer, average)
     since: list[Step] = []
     started = time.monotonic()
-    shown = (
-        track(work.parent.name, stage.num_steps) if processes.is_first else nullcontext(lambda count: None)
-    )
-    with shown as advance:
+    with track(work.parent.name, stage.num_steps) as advance:
         advance(done)
         loaded = encoder.load(processes.share(rows) for rows in islice(stream, done, stage.num_steps))
         for number in _steps_to_take(done, stage, curve):
@@ -145,8 +141,7 @@ def train(
             if logs:
                 curve.append(_summary(number, since, optimizer, time.monotonic() - started))
                 figures = {k: v for k, v in curve[-1].items() if k != "step"}
-                found = log(figures, number) if processes.is_first else None
-                curve[-1] |= processes.from_first(found or {})
+                curve[-1] |= processes.from_first(log(figures, number) or {})
                 since, started = [], time.monotonic()
             if saves and processes.is_first:
                 _save(work, number, trainable, optimizer, average, curve)
@@ -232,7 +227,9 @@ def _step(
     if not num_supervised:
         raise StageError("no recording of a whole batch can be read: look at the warnings above")
     loss = accuracy = 0.0
-    for part, num in zip(inputs, supervised, strict=True):
+    num_idle = processes.most(len(inputs)) - len(inputs)
+    idle = [_nothing_to_learn(model) for _ in range(num_idle)]
+    for part, num in zip(inputs + idle, supervised + [0] * num_idle, strict=True):
         out = model(**part)
         share = num / num_supervised
         (out.loss * share).backward()
@@ -249,6 +246,14 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return Step(keys, loss, accuracy, norm.item(), audio_s, 1 - num_tokens / num_positions)
+
+
+def _nothing_to_learn(model: AZerosModel) -> TrainingInputs:
+    """What a process runs beside the others' last micro-batches: a sharded language model runs in all of them or in none."""
+    empty = [{"role": role, "content": ""} for role in ("user", "assistant")]
+    inputs = model.prepare_training([empty], [])
+    inputs["inputs_embeds"].requires_grad_()
+    return inputs
 
 
 def _check_growth(since: list[Step], curve: list[dict[str, float]], limit: float | None) -> None:

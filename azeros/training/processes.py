@@ -50,6 +50,14 @@ class Processes:
         distributed.all_reduce(totals)
         return totals.tolist()
 
+    def most(self, num: int) -> int:
+        """The greatest `num` of any process."""
+        if self.num == 1:
+            return num
+        greatest = torch.tensor(num, device=default_device())
+        distributed.all_reduce(greatest, distributed.ReduceOp.MAX)
+        return int(greatest)
+
     def union(self, items: set[str]) -> set[str]:
         """What any process has."""
         if self.num == 1:

@@ -23,6 +23,7 @@ from tests.small import FEW, complaint, digests, run, start, wait_for, write_par
 from tests.storage import served
 
 STAGE1 = ["train", "stage1", "data/manifests", "data/targets/sift_s"]
+LORA = "adapters/stage1/adapter_model.safetensors"
 TWO = "torchrun --standalone --nproc-per-node 2"
 STAGE2 = ["train", "stage2", "data/manifests", "data/targets"]
 
@@ -301,6 +302,36 @@ def test_two_processes_learn_what_one_does(inputs: Path) -> None:
     losses = [json.loads(Path(f"models/{name}/metrics.json").read_text())["loss"] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert stderr.count("stage1: 8/8") == 1
+
+
+@pytest.mark.slow
+def test_a_language_model_in_two_parts_teaches_what_a_whole_one_does(inputs: Path) -> None:
+    """Of batches that give one process a micro-batch more than the other, with LoRA, validated on the way."""
+    update: dict[str, object] = {
+        "num_steps": 8,
+        "batch_size": 5,
+        "micro_batch_size": 2,
+        "activation_checkpointing": True,
+        "log_every_steps": 4,
+        "validation": {"every_steps": 4, "num_cuts": 4, "num_answers": 2, "patience": None},
+        "lora": {"rank": 2, "alpha": 4, "modules": ["q_proj"]},
+    }
+    few = FEW | {f"train.stage1.{key}": value for key, value in update.items()} | {"train.launcher": TWO}
+    for name, shard_llm in (("whole", False), ("parts", True)):
+        write_params(Path("params.yaml"), few | {"train.shard_llm": shard_llm})
+        process = start(*STAGE1, f"models/{name}")
+        stderr = process.communicate()[1]
+        assert process.returncode == 0, stderr
+    whole, parts = (
+        [load_file(Path("models") / name / file) for file in ("projectors.safetensors", LORA)]
+        for name in ("whole", "parts")
+    )
+    for one, other in zip(whole, parts, strict=True):
+        assert one
+        for name, value in one.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
+    curves = [Path("models", name, "validation.csv").read_text() for name in ("whole", "parts")]
+    assert curves[0] == curves[1]
 
 
 @pytest.mark.slow
