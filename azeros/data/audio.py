@@ -255,10 +255,10 @@ def _decode_ffmpeg(
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
         options = {"format_whitelist": _FFMPEG_FORMATS}
         with av.open(file, "r", options=options, metadata_errors="replace") as container:
-            if not container.streams.audio or not container.streams.audio[0].rate:
+            stream = next(iter(container.streams.audio), None)
+            rate = getattr(stream, "rate", None)  # which one of an unknown codec has not
+            if stream is None or not rate:
                 raise _unreadable(name, "no sound that can be decoded")
-            stream = container.streams.audio[0]
-            rate = stream.rate
             end = math.inf if duration_s is None else round((start_s + duration_s) * rate)
             converter, num_decoded = av.AudioResampler(format="fltp"), 0
             for frame in container.decode(stream):

@@ -83,6 +83,12 @@ def test_a_file_without_a_sampling_rate_is_refused() -> None:
         read_clip(bytes(content), 10)
 
 
+def test_a_codec_that_nobody_knows_is_refused() -> None:
+    content = muxed(noise(1.0), "webm").replace(b"A_OPUS", b"A_XPUS")
+    with pytest.raises(AudioError, match="no sound that can be decoded"):
+        read_clip(content, 10)
+
+
 def test_immense_samples_are_refused() -> None:
     """Their energy is infinite in float32, and would make the features NaN."""
     with pytest.raises(AudioError, match="not finite"):

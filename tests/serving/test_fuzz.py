@@ -2,12 +2,14 @@
 
 import base64
 import copy
+import io
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
 import numpy as np
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from azeros.errors import AudioError, RequestError
 from azeros.serving.audio import Clip, read_base64, read_clip
 from azeros.serving.error_body import error_body
 from azeros.serving.protocol import MAX_MESSAGES, read_chat_request
+from azeros.serving.talker import FORMATS, SAMPLING_RATE, Espeak, speech
 from tests.serving.sound import audio_part, encoded, muxed, noise
 
 MAX_S = 2.0
@@ -121,6 +124,18 @@ REQUEST: dict[str, Any] = {
 }
 
 
+SPOKEN: dict[str, Any] = {
+    "model": "azeros",
+    "messages": [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "audio": {"id": "audio_1", "transcript": "hi", "data": "", "expires_at": 0}},
+        {"role": "user", "content": PARTS},
+    ],
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "alloy", "format": "wav"},
+}
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The keys to everything in `value`."""
     yield path
@@ -132,7 +147,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @st.composite
 def changed(draw: st.DrawFn) -> Any:
     """A request of which one or two places hold something else, or something more, or nothing."""
-    request = {"": copy.deepcopy(REQUEST)}
+    request = {"": copy.deepcopy(draw(st.sampled_from([REQUEST, SPOKEN])))}
     for _ in range(draw(st.integers(1, 2))):
         *outer, last = draw(st.sampled_from(list(places(request))[1:]))
         holder: Any = request
@@ -159,7 +174,7 @@ def understand(body: bytes) -> None:
         assert shape["error"].keys() == {"message", "type", "param", "code"}
         json.dumps(shape).encode()
         return
-    assert 1 <= len(messages) == len(request.messages) <= MAX_MESSAGES
+    assert 1 <= len(request.messages) == len(messages) - bool(request.audio) <= MAX_MESSAGES
     assert all(0.2 <= clip.duration_s <= MAX_S for clip in clips)
     sampling = request.sampling
     assert 0 <= sampling.min_tokens <= sampling.max_tokens
@@ -177,3 +192,12 @@ def test_a_changed_request_is_understood_or_refused(request: Any) -> None:
 @given(st.binary(max_size=100) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_body_of_anything_is_refused(body: bytes) -> None:
     understand(body)
+
+
+@given(st.text(max_size=60) | st.text("ab|EOP, 你好.<>&\0", max_size=60), st.sampled_from(list(FORMATS)))
+def test_any_answer_is_spoken(answer: str, kind: str) -> None:
+    talker = Espeak()
+    transcript, file = speech(talker, answer, talker.voices[0], kind)
+    assert transcript in answer
+    if kind != "pcm16":
+        assert soundfile.info(io.BytesIO(file)).samplerate == SAMPLING_RATE
