@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import itertools
 import json
 import os
 import socket
@@ -112,11 +113,20 @@ def over_http(url: str, num_tokens: int) -> Ask:
     return ask
 
 
-def run(ask: Ask, waves: list[Wave], num_clients: int) -> tuple[float, list[Answer]]:
-    """Seconds until all of `waves` are answered, by clients that each ask the next one, and the answers."""
+def run(ask: Ask, waves: list[Wave], num_clients: int, apart_s: float = 0.0) -> tuple[float, list[Answer]]:
+    """Seconds until all of `waves` are answered, by clients that each ask the next one, and the answers.
+
+    They begin one after the other, `apart_s` between two of them.
+    """
+
+    def asked(number: int, wave: Wave) -> Answer:
+        if number < num_clients:
+            time.sleep(number * apart_s)
+        return ask(wave)
+
     start = time.perf_counter()
     with ThreadPoolExecutor(num_clients) as clients:
-        answers = list(clients.map(ask, waves))
+        answers = list(clients.map(asked, itertools.count(), waves))
     return time.perf_counter() - start, answers
 
 
@@ -198,10 +208,13 @@ def compare(folder: Path, num_requests: int, num_tokens: int, clients: list[int]
             rates = len(waves) / served_s, len(few) / naive_s
             costs = served_cpu_s / len(waves), naive_cpu_s / len(few)
             equal = sum(a.text == b.text for a, b in zip(wanted, answers, strict=False))
+            # As many in a second as are answered in one: who asks at the same time as all others waits for all of them.
+            _, spread = run(asked, waves, num_clients, served_s / len(waves))
             print(
                 f"{num_clients:3d} clients: {rates[0]:6.2f} answers/s, naive {rates[1]:.2f}: {rates[0] / rates[1]:.1f} times; "
                 f"CPU {1000 * costs[0]:.0f} ms an answer, naive {1000 * costs[1]:.0f}: {costs[1] / costs[0]:.1f} times; "
-                f"first token {_times(answers, wanted)}; {equal} of {len(wanted)} answers equal",
+                f"first token {_times(answers, wanted)}; of clients that begin one after the other {_p95(spread):.0f} ms; "
+                f"{equal} of {len(wanted)} answers equal",
                 flush=True,
             )
 
@@ -213,12 +226,18 @@ def _cpu_s(pid: int) -> float:
 
 
 def _times(served: list[Answer], naive: list[Answer]) -> str:
-    own, other = (sorted(1000 * answer.first_token_s for answer in answers) for answers in (served, naive))
-    named = {"p50": statistics.median, "p95": lambda times: times[int(0.95 * (len(times) - 1))]}
     return ", ".join(
-        f"{name} {of(own):.0f} ms, naive {of(other):.0f} ({of(own) / of(other):.2f} of it)"
-        for name, of in named.items()
+        f"{name} {of(served):.0f} ms, naive {of(naive):.0f} ({of(served) / of(naive):.2f} of it)"
+        for name, of in {"p50": _p50, "p95": _p95}.items()
     )
+
+
+def _p50(answers: list[Answer]) -> float:
+    return statistics.median(1000 * answer.first_token_s for answer in answers)
+
+
+def _p95(answers: list[Answer]) -> float:
+    return sorted(1000 * answer.first_token_s for answer in answers)[int(0.95 * (len(answers) - 1))]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from starlette.applications import Starlette
 
 from azeros.errors import AzerosError, RequestError
-from azeros.serving.heap import keep_large_blocks_apart
+from azeros.serving.heap import keep_heap_dense
 from azeros.serving.settings import ServingSettings
 from bento.door import Door
 from bento.form import Question
@@ -53,7 +53,7 @@ class Azeros:
         from bento.metrics import Metrics
         from bento.routes import openai_routes
 
-        keep_large_blocks_apart()
+        keep_heap_dense()
         self._service = ChatService(ServingSettings.from_environment(os.environ), Metrics())
         _openai.router.routes[:] = openai_routes(self._service)
 

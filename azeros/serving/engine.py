@@ -7,8 +7,10 @@ language model one token further in every answer, so requests join and leave a r
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# How much audio is encoded before the answers that run get their next token. A GPU gains by encoding it together; a
-# CPU does not, and there first tokens need not wait for each other.
-_AT_ONCE_ON_CPU_S, _AT_ONCE_S = 4.0, 200.0
+# How much audio is encoded before the answers that run get their next token. A GPU gains much by encoding it together; a
+# CPU a little, and there first tokens need not wait for each other.
+_AT_ONCE_ON_CPU_S, _AT_ONCE_S = 4.0, 200.0  # for each thread that encodes
 
 
 class Engine:
@@ -51,7 +53,10 @@ class Engine:
         self._model = model
         self._max_batch_size = settings.max_batch_size
         self._max_queue_size = settings.max_queue_size
-        self._encoded_at_once_s = _AT_ONCE_ON_CPU_S if model.device.type == "cpu" else _AT_ONCE_S
+        on_cpu = model.device.type == "cpu"
+        self._num_encoders = max((os.cpu_count() or 1) // torch.get_num_threads(), 1) if on_cpu else 1
+        self._encoders = ThreadPoolExecutor(self._num_encoders, "azeros encoder")
+        self._encoded_at_once_s = self._num_encoders * (_AT_ONCE_ON_CPU_S if on_cpu else _AT_ONCE_S)
         self._slots_each = model.audio_token_wrapped.count(AUDIO_TOKEN)
         self._observer = observer or Observer()
         self._cache = AudioCache(settings.audio_cache_mb * MB)
@@ -105,6 +110,7 @@ class Engine:
             self._is_closing = True
             self._changed.notify()
         self._thread.join()
+        self._encoders.shutdown()
 
     def _check_length(self, ask: Ask) -> None:
         if len(ask.ids) + ask.sampling.max_tokens > self.max_tokens:
@@ -195,12 +201,16 @@ class Engine:
         return heard
 
     def _encode(self, clips: list[Clip]) -> dict[str, list[Tensor]]:
-        """By key the frames of each clip's slots; clips of equal length share a batch (see `by_length`)."""
-        if not clips:
-            return {}
-        with torch.no_grad():
-            encoded = self._model.encode_audios([clip.samples for clip in clips], by_length=True)
-            slots = self._model.project(encoded)
+        """By key the frames of each clip's slots; clips of like length share a batch (see `by_length`)."""
+        ordered = sorted(clips, key=lambda clip: clip.duration_s)
+        shares = [ordered[i :: self._num_encoders] for i in range(min(self._num_encoders, len(clips)))]
+        encoded = self._encoders.map(self._encode_share, shares)
+        return {key: slots for share in encoded for key, slots in share.items()}
+
+    @torch.no_grad()
+    def _encode_share(self, clips: list[Clip]) -> dict[str, list[Tensor]]:
+        encoded = self._model.encode_audios([clip.samples for clip in clips], by_length=True)
+        slots = self._model.project(encoded)
         each = self._slots_each
         return {clip.key: slots[each * i : each * (i + 1)] for i, clip in enumerate(clips)}
 

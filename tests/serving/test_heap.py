@@ -8,9 +8,9 @@ import pytest
 # Frees a block of 30 MB, which is what raises glibc's bound, and then holds one of 8.
 _PROGRAM = """
 import ctypes
-from azeros.serving.heap import keep_large_blocks_apart
+from azeros.serving.heap import keep_heap_dense
 if {fixed}:
-    keep_large_blocks_apart()
+    keep_heap_dense()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 libc.mallinfo2.restype = type("Info", (ctypes.Structure,), {{"_fields_": [(str(i), ctypes.c_size_t) for i in range(10)]}})
