@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from azeros.errors import StageError
 from azeros.params import Params, TrainStage
 from azeros.receipts import predict, span
-from azeros.training.rows import Row
+from azeros.training.rows import Row, Rows, distinct
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -94,22 +94,23 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path, processes
         )
     share = stage.model_copy(update={"batch_size": math.ceil(stage.batch_size / processes)})
     model = trainable_model(params, name, inputs)
-    rows = [row for of_set in inputs.sets.values() for row in of_set]
-    cuts = list({row.key: row.cut for row in rows}.values())
-    audio_s = sum(cut.duration for cut in cuts)
+    num_rows = sum(len(rows) for rows in inputs.sets.values())
+    _, audio_s = distinct(inputs.sets.values())
     steps = _measure_steps(model, share, inputs.sets, params.seed)
     is_stored = stage.encoder_outputs == "stored"
-    rate = _measure_encoding(model, _spread(cuts, _ENCODED_CUTS)) if is_stored else _Rate(0.0, 0.0)
+    sampled = {row.key: row.cut for rows in inputs.sets.values() for row in _spread(rows, _ENCODED_CUTS)}
+    cuts = _spread(list(sampled.values()), _ENCODED_CUTS)
+    rate = _measure_encoding(model, cuts) if is_stored else _Rate(0.0, 0.0)
     elsewhere = _frozen_bytes(model.llm) * (1 - 1 / processes) if params.train.shard_llm else 0.0
     num_heard = stage.num_steps * stage.batch_size
     plan = Plan(
         stage=name,
         processes=processes,
-        rows=len(rows),
+        rows=num_rows,
         hours=audio_s / 3600,
         steps=stage.num_steps,
         heard_hours=num_heard * _mean_duration_s(inputs.sets, stage) / 3600,
-        epochs=num_heard / len(rows),
+        epochs=num_heard / num_rows,
         encode_s=audio_s * rate.seconds,
         step_s=steps.step_s - (steps.encode_s if is_stored else 0.0),
         memory_gb=steps.memory_gb - elsewhere / 1e9,
@@ -153,16 +154,16 @@ class _Timed:
         return outputs
 
 
-def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, list[Row]], seed: int) -> _Steps:
+def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, Rows], seed: int) -> _Steps:
     from azeros.training.encoders import LiveEncoder
     from azeros.training.loop import num_tokens, train
     from azeros.training.rows import batches
 
     encoder = _Timed(LiveEncoder(model, seed if stage.spec_augment else None))
-    sampled = {name: _spread(rows, _SAMPLED_BATCHES * stage.batch_size) for name, rows in sets.items()}
-    stream = batches(
-        sampled, stage.sets, stage.batch_size, seed, lambda rows: num_tokens(rows, model, encoder)
-    )
+    num_sampled = _SAMPLED_BATCHES * stage.batch_size
+    sampled = {name: Rows.of(_spread(rows, num_sampled)) for name, rows in sets.items()}
+    lengths = {name: list(num_tokens(rows, model, encoder)) for name, rows in sampled.items()}
+    stream = batches(sampled, stage.sets, stage.batch_size, seed, lengths)
     few: dict[str, Any] = {
         "num_steps": _NUM_STEPS,
         "log_every_steps": 1,
@@ -219,9 +220,9 @@ def _spread(items: Sequence[Any], num: int) -> list[Any]:
     return list(items[:: max(1, len(items) // num)][:num])
 
 
-def _mean_duration_s(sets: Mapping[str, list[Row]], stage: TrainStage) -> float:
+def _mean_duration_s(sets: Mapping[str, Rows], stage: TrainStage) -> float:
     """Of the rows as they are mixed, by hours times weight."""
-    hours = {name: sum(row.duration_s for row in rows) for name, rows in sets.items()}
+    hours = {name: rows.duration_s for name, rows in sets.items()}
     shares = {name: hours[name] * stage.sets[name] for name in sets}
     means = {name: hours[name] / len(rows) for name, rows in sets.items()}
     return sum(shares[name] * means[name] for name in sets) / sum(shares.values())

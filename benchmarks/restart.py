@@ -1,16 +1,19 @@
 """How long training takes to find its place again, and how much memory its rows take, against keeping lhotse's cuts.
 
-A process that goes on reads all rows, measures their lengths and draws the batches that have been. Each way is a process of
-its own, whose memory is its own.
+A process that starts reads all rows into a file, measures their lengths and draws the batches that have been; one that starts again
+finds file and lengths. Each way is a process of its own; its own memory is what the file, which processes share, is not part of.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -24,7 +27,7 @@ from azeros.model.foundation import load_tokenizer
 from azeros.model.processing import AzerosProcessor
 from azeros.params import load_params
 from azeros.sift.profile import read_profile
-from azeros.training.loop import num_tokens
+from azeros.stages.train import kept_lengths
 from azeros.training.rows import batches, read_rows
 
 PARAMS = load_params(Path("params.yaml"))
@@ -57,11 +60,16 @@ def write_targets(folder: Path, num: int) -> None:
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, float, int]:
-    """What `work` gives, its CPU seconds and the bytes that the process has grown by."""
-    process = psutil.Process()
-    before, began_s = process.memory_info().rss, time.process_time()
+    """What `work` gives, its CPU seconds and the bytes that the process's own memory has grown by."""
+    before, began_s = own_bytes(), time.process_time()
     result = work()
-    return result, time.process_time() - began_s, process.memory_info().rss - before
+    return result, time.process_time() - began_s, own_bytes() - before
+
+
+def own_bytes() -> int:
+    """Memory of this process beside the files that are mapped into it."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
 
 
 def run(way: str, folder: Path) -> None:
@@ -70,25 +78,27 @@ def run(way: str, folder: Path) -> None:
         kept, read_s, grown = measured(lambda: list(read_cuts(folder / "cuts.jsonl.gz")))
         show("lhotse's cuts", len(kept), grown, {"read": read_s})
         return
-    (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, AUTHOR))
     processor = AzerosProcessor(load_tokenizer(PARAMS.foundation.llm.path))
+    os.chdir(folder.parent)  # where rows are kept
+    (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, AUTHOR))
     model: Any = SimpleNamespace(
         processor=processor, tokenizer=processor.tokenizer, audio_token_wrapped="<|AUDIO|>",
         encoders=lambda: ["speech"], speech_encoder_projector=SimpleNamespace(rate=4),
     )  # fmt: skip
     encoder: Any = SimpleNamespace(num_frames=lambda row: {"speech": round(row.duration_s * FRAMES_PER_S)})
+    lengths, measure_s, _ = measured(lambda: kept_lengths(folder.parent, {"rows": rows}, model, encoder))
     size = PARAMS.train.stage1.batch_size
-    stream = batches({"rows": rows}, {"rows": 1.0}, size, 1, lambda some: num_tokens(some, model, encoder))
-    _, measure_s, _ = measured(lambda: next(stream))
-    _, skip_s, _ = measured(lambda: list(islice(stream, len(rows) // size - 1)))
-    show("rows", len(rows), grown, {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s})
+    stream = batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths)
+    _, skip_s, _ = measured(lambda: deque(islice(stream, len(rows) // size), maxlen=0))
+    show(way, len(rows), grown, {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s})
 
 
 def show(way: str, num: int, grown: int, seconds: dict[str, float]) -> None:
     """Per row, and for as many rows as the paper's."""
     parts = ", ".join(f"{what} {1e6 * s / num:.0f} us" for what, s in seconds.items())
     print(f"{way:<14} {grown / num:6.0f} bytes a row, {parts}; "
-          f"{AT // 1_000_000} million rows: {AT * grown / num / 1e9:.0f} GB, {AT * sum(seconds.values()) / num / 60:.0f} min")  # fmt: skip
+          f"{AT // 1_000_000} million rows: {AT * grown / num / 1e9:.1f} GB, {AT * sum(seconds.values()) / num / 60:.0f} min; "
+          f"peak of {num} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")  # fmt: skip
 
 
 def main() -> None:
@@ -103,9 +113,11 @@ def main() -> None:
         run(args.way[0], Path(args.way[1]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_targets(Path(folder), args.rows)
-        for way in ("cuts", "rows"):
-            subprocess.run([sys.executable, __file__, "--way", way, folder], check=True)
+        targets = Path(folder) / "targets"
+        targets.mkdir()
+        write_targets(targets, args.rows)
+        for way in ("cuts", "first start", "start again"):
+            subprocess.run([sys.executable, __file__, "--way", way, str(targets)], check=True)
 
 
 if __name__ == "__main__":

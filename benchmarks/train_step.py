@@ -30,7 +30,7 @@ from azeros.model.zipformer import Zipformer, ZipformerConfig
 from azeros.params import TrainStage
 from azeros.tiny.world import World
 from azeros.training.loop import messages_of, num_tokens, train
-from azeros.training.rows import Row, batches
+from azeros.training.rows import Row, Rows, batches
 from azeros.training.schedule import learning_rate
 
 WEIGHTS = Path(azeros.tiny.__file__).parent / "weights"
@@ -225,7 +225,8 @@ def main() -> None:
     }
     live = Features(model, features)
     in_order = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
-    by_length = batches({"rows": rows}, stage.sets, BATCH_SIZE, 1, lambda rows: num_tokens(rows, model, live))
+    lengths = {"rows": list(num_tokens(rows, model, live))}
+    by_length = batches({"rows": Rows.of(rows)}, stage.sets, BATCH_SIZE, 1, lengths)
     fresh = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     def start_again() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from azeros.tracking import StageRun
     from azeros.training.encoders import Encoder
     from azeros.training.processes import Processes
-    from azeros.training.rows import Row
+    from azeros.training.rows import Rows
     from azeros.training.unreadable import Unreadable
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Inputs:
     stage: TrainStage
     start: Path | None
     """Folder of the stage that it goes on from."""
-    sets: dict[str, list[Row]]
+    sets: dict[str, Rows]
     rejected: dict[str, dict[str, int]]
     """Set -> reason -> rows that were left out."""
     key: dict[str, object]
@@ -94,14 +95,15 @@ def _run(
     params: Params, name: str, manifests: Path, targets: Path, output: Path, processes: Processes
 ) -> None:
     from azeros import tracking
-    from azeros.training.loop import num_tokens, train
-    from azeros.training.rows import batches, with_tagged
+    from azeros.training.loop import train
+    from azeros.training.rows import batches, distinct, with_tagged
     from azeros.training.unreadable import Unreadable
 
     began_s = time.monotonic()
-    inputs = read_inputs(params, name, targets, output.parent)
+    with processes.one_after_the_first():
+        inputs = read_inputs(params, name, targets, output.parent)
     stage, sets = inputs.stage, inputs.sets
-    num_cuts = len({row.key for rows in sets.values() for row in rows})
+    num_cuts, _ = distinct(sets.values())
     unreadable = Unreadable(int(stage.max_unreadable_share * num_cuts))
     work = work_dir(name, inputs.key)
     is_fresh = not any(work.iterdir())
@@ -113,15 +115,11 @@ def _run(
         model = trainable_model(params, name, inputs, processes)
         with processes.one_after_the_first():
             encoder = _encoder(params, stage, model, sets, manifests, unreadable)
-        share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
-        readable = {
-            set_name: [row for row in rows if row.key not in unreadable.ids]
-            for set_name, rows in sets.items()
-        }
-        mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
-        stream = batches(
-            mixed, weights, stage.batch_size, params.seed, lambda rows: num_tokens(rows, model, encoder)
-        )
+            share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
+            readable = {set_name: rows.without(unreadable.ids) for set_name, rows in sets.items()}
+            mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
+            lengths = kept_lengths(work, mixed, model, encoder)
+        stream = batches(mixed, weights, stage.batch_size, params.seed, lengths)
         log = _log(params, stage, model, manifests, run_log, processes)
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))
@@ -171,7 +169,7 @@ def _encoder(
     params: Params,
     stage: TrainStage,
     model: AZerosModel,
-    sets: dict[str, list[Row]],
+    sets: dict[str, Rows],
     manifests: Path,
     unreadable: Unreadable,
 ) -> Encoder:
@@ -186,6 +184,25 @@ def _encoder(
         cuts.setdefault(params.sift.sets[set_name].corpus, []).extend(row.cut for row in rows)
     encoders = encoder_paths(params, "paraling" in model.encoders())
     return StoredEncoder(encode_cuts(model, encoders, cuts, manifests, unreadable))
+
+
+def kept_lengths(
+    work: Path, sets: Mapping[str, Rows], model: AZerosModel, encoder: Encoder
+) -> dict[str, Sequence[int]]:
+    """How many positions the rows of each set take; kept in `work`, as counting takes minutes a million."""
+    from azeros.training.loop import num_tokens
+
+    lengths: dict[str, Sequence[int]] = {}
+    for name, rows in sets.items():
+        path = work / f"{name}.lengths"
+        kept = array("I", path.read_bytes()) if path.exists() else array("I")
+        if len(kept) != len(rows):
+            kept = array("I", num_tokens(rows, model, encoder))
+            draft = work / f".{name}.partial"
+            draft.write_bytes(kept.tobytes())
+            draft.replace(path)
+        lengths[name] = kept
+    return lengths
 
 
 def _log(

@@ -73,7 +73,7 @@ def messages_of(row: Row, audio_token_wrapped: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": user}, {"role": "assistant", "content": row.response}]
 
 
-def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> list[int]:
+def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> Iterator[int]:
     """How many positions of the language model each row takes, its audio included."""
     wrapped = model.audio_token_wrapped
     rates = {branch: getattr(model, f"{branch}_encoder_projector").rate for branch in model.encoders()}
@@ -85,7 +85,6 @@ def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> lis
         read = model.processor.encode_training(messages_of(row, wrapped), wrapped).ids
         return len(read) - len(rates)
 
-    nums: list[int] = []
     for start in range(0, len(rows), _TOKENISED_ROWS):
         some = rows[start : start + _TOKENISED_ROWS]
         answers = [row.response.partition(TRUNCATED) for row in some]
@@ -94,8 +93,7 @@ def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> lis
         for row, (_, cut_off, _), answer in zip(some, answers, ids, strict=True):
             frames = encoder.num_frames(row)
             heard = sum(num // rates[branch] for branch, num in frames.items())
-            nums.append(around(row.instruction, row.tagged, bool(cut_off)) + heard + len(answer))
-    return nums
+            yield around(row.instruction, row.tagged, bool(cut_off)) + heard + len(answer)
 
 
 def train(

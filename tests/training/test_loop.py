@@ -29,7 +29,7 @@ from azeros.training.loop import (
     train,
 )
 from azeros.training.processes import ALONE
-from azeros.training.rows import Row, batches
+from azeros.training.rows import Row, Rows, batches
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "azeros" / "tiny" / "weights"
@@ -60,13 +60,8 @@ def log(metrics: Mapping[str, float], step: int) -> None:
 def run(work: Path, settings: TrainStage, log: Log = log) -> tuple[AZerosModel, list[dict[str, float]]]:
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
     encoder = StoredEncoder(encoded(model))
-    stream = batches(
-        {"tiny_s": rows()},
-        settings.sets,
-        settings.batch_size,
-        1,
-        lambda rows: num_tokens(rows, model, encoder),
-    )
+    lengths = {"tiny_s": list(num_tokens(rows(), model, encoder))}
+    stream = batches({"tiny_s": Rows.of(rows())}, settings.sets, settings.batch_size, 1, lengths)
     return model, train(model, stream, encoder, settings, work, log)
 
 
@@ -151,7 +146,7 @@ def test_the_length_of_a_row_is_what_the_language_model_is_given() -> None:
         for row in asked
     ]
     lengths = [inputs["inputs_embeds"].shape[1] for inputs in read]
-    assert num_tokens(asked, model, StoredEncoder(known)) == lengths
+    assert list(num_tokens(asked, model, StoredEncoder(known))) == lengths
     assert len(set(lengths)) > 4
 
 
