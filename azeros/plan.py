@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,7 @@ def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, Row
     num_sampled = _SAMPLED_BATCHES * stage.batch_size
     sampled = {name: Rows.of(_spread(rows, num_sampled)) for name, rows in sets.items()}
     lengths = {name: list(num_tokens(rows, model, encoder)) for name, rows in sampled.items()}
-    stream = batches(sampled, stage.sets, stage.batch_size, seed, lengths)
+    stream = partial(batches, sampled, stage.sets, stage.batch_size, seed, lengths)
     few: dict[str, Any] = {
         "num_steps": _NUM_STEPS,
         "log_every_steps": 1,

@@ -6,6 +6,7 @@ import argparse
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,14 +33,14 @@ def main() -> None:
     messages = [
         [{"role": "user", "content": f"{model.audio_token_wrapped} repeat what was said."}]
     ] * args.batch
-    options = {
+    options: dict[str, Any] = {
         "max_new_tokens": args.tokens,
         "min_new_tokens": args.tokens,
         "min_length": None,
         "return_ids": True,
     }
     encoded = [model.encode_audios([wave]) for wave in waves]
-    kinds = {
+    kinds: dict[str, tuple[Any, list[Any]]] = {
         "from recordings": (waves, [[wave] for wave in waves]),
         "from encoder outputs": (model.encode_audios(waves, by_length=True), encoded),
     }

@@ -13,9 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,11 +72,12 @@ def own_bytes() -> int:
 
 def run(way: str, folder: Path) -> None:
     """One way, in this process."""
+    next(iter(read_cuts(folder / "cuts.jsonl.gz")))  # what is imported for it does not count as rows
     if way == "cuts":
         kept, read_s, grown = measured(lambda: list(read_cuts(folder / "cuts.jsonl.gz")))
         show("lhotse's cuts", len(kept), grown, {"read": read_s})
         return
-    processor = AzerosProcessor(load_tokenizer(PARAMS.foundation.llm.path))
+    processor = AzerosProcessor(load_tokenizer(Path(PARAMS.foundation.llm.path)))
     os.chdir(folder.parent)  # where rows are kept
     (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, AUTHOR))
     model: Any = SimpleNamespace(
@@ -88,8 +87,9 @@ def run(way: str, folder: Path) -> None:
     encoder: Any = SimpleNamespace(num_frames=lambda row: {"speech": round(row.duration_s * FRAMES_PER_S)})
     lengths, measure_s, _ = measured(lambda: kept_lengths(folder.parent, {"rows": rows}, model, encoder))
     size = PARAMS.train.stage1.batch_size
-    stream = batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths)
-    _, skip_s, _ = measured(lambda: deque(islice(stream, len(rows) // size), maxlen=0))
+    _, skip_s, _ = measured(
+        lambda: next(batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths, len(rows) // size))
+    )
     show(way, len(rows), grown, {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s})
 
 

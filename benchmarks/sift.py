@@ -16,7 +16,7 @@ import torch
 from lhotse import SupervisionSegment
 
 import azeros.tiny
-from azeros.params import Mode, Pretrained, load_params
+from azeros.params import LocalBackend, Mode, Pretrained, load_params
 from azeros.sift.answers import TRUNCATED, Answer, answer_all
 from azeros.sift.local import LocalLLM
 from azeros.sift.profile import read_profile
@@ -70,6 +70,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     settings = load_params(PARAMS).sift
+    assert isinstance(settings.backend, LocalBackend)
     llm = LocalLLM(
         read_profile(Pretrained(path=args.llm, revision=None)), MAX_NEW_TOKENS, settings.backend.batch_size
     )

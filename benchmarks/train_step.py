@@ -27,7 +27,7 @@ from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs
 from azeros.model.foundation import Parts, load_encoder, load_tokenizer
 from azeros.model.speech_llm import AZerosModel
 from azeros.model.zipformer import Zipformer, ZipformerConfig
-from azeros.params import TrainStage
+from azeros.params import Average, Schedule, TrainStage
 from azeros.tiny.world import World
 from azeros.training.loop import messages_of, num_tokens, train
 from azeros.training.rows import Row, Rows, batches
@@ -39,9 +39,9 @@ LARGE_ENCODER = {
     "feedforward_dim": [576, 768, 1536, 2304, 1536, 768],
     "num_encoder_layers": [2, 2, 4, 5, 4, 2],
 }
-QWEN_7B = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+QWEN_7B: dict[str, Any] = {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
            "num_key_value_heads": 4, "vocab_size": 152_064}  # fmt: skip
-SMALL = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+SMALL: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 151_936}  # fmt: skip
 BATCH_SIZE = 4
 AVERAGE_PERIOD = 200
@@ -67,10 +67,10 @@ class Features:
     def __init__(self, model: AZerosModel, features: dict[str, Tensor]) -> None:
         self._model, self._features = model, features
 
-    def num_frames(self, cut: Any) -> dict[str, int]:
+    def num_frames(self, row: Row) -> dict[str, int]:
         """Branch -> encoder frames of a cut, to within two."""
         return {
-            name: len(self._features[cut.id]) // encoder.stride
+            name: len(self._features[row.key]) // encoder.stride
             for name, encoder in self._model.encoders().items()
         }
 
@@ -92,16 +92,19 @@ def build(on_gpu: bool) -> AZerosModel:
     shape = Qwen2Config(**(QWEN_7B if on_gpu else SMALL), tie_word_embeddings=False)
     with torch.device(device):
         llm = AutoModelForCausalLM.from_config(shape, dtype=dtype).eval()
-    speech, paraling = (
-        Zipformer(ZipformerConfig.from_dict(LARGE_ENCODER)).eval() if on_gpu else load_encoder(WEIGHTS / name)
-        for name in ("speech_encoder", "paraling_encoder")
-    )
+    speech, paraling = (_encoder(name, on_gpu) for name in ("speech_encoder", "paraling_encoder"))
     config = AzerosConfig(
         llm_config=llm.config,
         speech_encoder_config=speech.config.to_dict(),
         paraling_encoder_config=paraling.config.to_dict(),
     )
     return AZerosModel(Parts(config, tokenizer, llm, speech, paraling, {}))
+
+
+def _encoder(name: str, on_gpu: bool) -> Any:
+    return (
+        Zipformer(ZipformerConfig.from_dict(LARGE_ENCODER)).eval() if on_gpu else load_encoder(WEIGHTS / name)
+    )
 
 
 def utterances(num: int) -> list[Row]:
@@ -187,7 +190,9 @@ def ours(
     """The loop of the stage train."""
     with tempfile.TemporaryDirectory() as work:
         meter = Meter(on_gpu)
-        curve = train(model, iter(stream), encoder, stage, Path(work), lambda metrics, step: None)
+        curve = train(
+            model, lambda done: iter(stream), encoder, stage, Path(work), lambda metrics, step: None
+        )
         taken_s, peak = meter.read()
     padding = sum(point["padding_share"] for point in curve) / len(curve)
     return Measured(
@@ -214,9 +219,9 @@ def main() -> None:
         start_from=None, sets={"rows": 1.0}, num_steps=args.steps, batch_size=BATCH_SIZE, optimizer="adam",
         micro_batch_size=None, llm_dtype="float32", activation_checkpointing=False, max_gradient_norm=None, max_loss_growth=None, max_unreadable_share=0.0,
         validation=None,
-        schedule={"base_lr": 1e-3, "eden_steps": 7500, "warmup_steps": 500, "decay_share": 0.0},
+        schedule=Schedule(base_lr=1e-3, eden_steps=7500, warmup_steps=500, decay_share=0.0),
         log_every_steps=1, checkpoint_every_steps=args.steps + 1, encoder_outputs="live",
-        average={"period_steps": args.steps, "last_steps": args.steps}, spec_augment=False, lora=None,
+        average=Average(period_steps=args.steps, last_steps=args.steps), spec_augment=False, lora=None,
     )  # fmt: skip
     rows = utterances(args.steps * BATCH_SIZE)
     drawn = torch.Generator().manual_seed(1)

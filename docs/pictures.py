@@ -32,7 +32,7 @@ def server(ready: str, *command: str, environment: Mapping[str, str] | None = No
     """A server that stops with the block."""
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "BENTOML_DO_NOT_TRACK": "true"}
     with subprocess.Popen(
-        [sys.executable, "-m", *command], env=os.environ | quiet | (environment or {}),
+        [sys.executable, "-m", *command], env=os.environ | quiet | dict(environment or {}),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:

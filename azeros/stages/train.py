@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ def _run(
             readable = {set_name: rows.without(unreadable.ids) for set_name, rows in sets.items()}
             mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
             lengths = kept_lengths(work, mixed, model, encoder)
-        stream = batches(mixed, weights, stage.batch_size, params.seed, lengths)
+        stream = partial(batches, mixed, weights, stage.batch_size, params.seed, lengths)
         log = _log(params, stage, model, manifests, run_log, processes)
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))

@@ -97,12 +97,13 @@ def num_tokens(rows: Sequence[Row], model: AZerosModel, encoder: Encoder) -> Ite
 
 
 def train(
-    model: AZerosModel, stream: Iterator[list[Row]], encoder: Encoder, stage: TrainStage, work: Path,
+    model: AZerosModel, batches: Callable[[int], Iterator[list[Row]]], encoder: Encoder, stage: TrainStage, work: Path,
     log: Callable[[Mapping[str, float], int], Mapping[str, float] | None], processes: Processes = ALONE,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train the projectors that require gradients for `stage.num_steps` steps, or until the gap stalls, and return the learning curve.
 
-    Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next.
+    Every `checkpoint_every_steps` the state goes to `work`; a run that finds one there goes on from it, with the batches that would have come next:
+    `batches` gives those that follow when so many have been.
     Each of `processes` calls this with the same arguments and takes its share of each batch; only the first writes.
     What its `log` returns joins its point of the curve.
 
@@ -119,7 +120,7 @@ def train(
     started = time.monotonic()
     with track(work.parent.name, stage.num_steps) as advance:
         advance(done)
-        loaded = encoder.load(processes.share(rows) for rows in islice(stream, done, stage.num_steps))
+        loaded = encoder.load(processes.share(rows) for rows in islice(batches(done), stage.num_steps - done))
         for number in _steps_to_take(done, stage, curve):
             asked = time.monotonic()
             rows, batch = next(loaded)

@@ -210,8 +210,9 @@ def batches(
     batch_size: int,
     seed: int,
     lengths: Mapping[str, Sequence[int]],
+    start: int = 0,
 ) -> Iterator[list[Row]]:
-    """Endless batches that mix the sets by hours times weight; the n-th is a function of the arguments alone, so a resumed run skips to it.
+    """Endless batches that mix the sets by hours times weight, each of them a function of the arguments alone.
 
     Args:
         sets: rows by the name of their set.
@@ -219,7 +220,20 @@ def batches(
         batch_size: rows of a batch.
         seed: of the order.
         lengths: how much room each row of each set takes in a batch; rows of like length come together.
+        start: how many batches have been before; they are drawn again, but not read.
     """
+    drawn = _draws(sets, weights, batch_size, seed, lengths)
+    return ([sets[name][index] for name, index in batch] for batch in islice(drawn, start, None))
+
+
+def _draws(
+    sets: Mapping[str, Rows],
+    weights: Mapping[str, float],
+    batch_size: int,
+    seed: int,
+    lengths: Mapping[str, Sequence[int]],
+) -> Iterator[list[tuple[str, int]]]:
+    """Which rows of which sets the batches hold."""
     rng = random.Random(seed)
     names = sorted(sets)
     shares = [sets[name].duration_s / 3600 * weights[name] for name in names]
@@ -231,8 +245,7 @@ def batches(
         drawn.sort(key=lambda place: lengths[place[0]][place[1]])
         chunks = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
         rng.shuffle(chunks)
-        for chunk in chunks:
-            yield [sets[name][index] for name, index in chunk]
+        yield from chunks
 
 
 def _shuffled(num: int, rng: random.Random) -> Iterator[int]:

@@ -1,14 +1,18 @@
 """The plan counts what the run then does, and the run says how right it was."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file
 
 from azeros.errors import StageError
 from azeros.params import load_params
 from azeros.plan import plan_stage
 from azeros.receipts import span
+from tests.conftest import ROOT
 from tests.small import FEW, run, write_params
 
 
@@ -43,7 +47,9 @@ def test_what_is_encoded_for_each_batch_is_not_stored(inputs: Path) -> None:
     assert "encoding" not in plan.lines()[2]
 
 
-def test_processes_share_a_batch(inputs: Path) -> None:
+def test_processes_share_a_batch(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of the processor's time, since others' work stretches that of the clock.
+    monkeypatch.setattr("azeros.plan.time", SimpleNamespace(monotonic=time.process_time))
     params = load_params(write_params(Path("params.yaml"), FEW | {"train.stage1.batch_size": 32}))
     alone, shared = (
         plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), processes)
@@ -54,6 +60,18 @@ def test_processes_share_a_batch(inputs: Path) -> None:
     assert shared.lines()[3].endswith(" GB in each of 16 processes")
     with pytest.raises(StageError, match=r"33 processes cannot share batches of 32: raise train\.stage1"):
         plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), 33)
+
+
+def test_processes_share_the_frozen_language_model(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = SimpleNamespace(step_s=1.0, encode_s=0.5, memory_gb=20.0, checkpoint_gb=0.1)
+    monkeypatch.setattr("azeros.plan._measure_steps", lambda *_: measured)
+    (weights,) = (ROOT / "azeros/tiny/weights/llm").glob("*.safetensors")
+    size_gb = sum(4 * tensor.numel() for tensor in load_file(weights).values()) / 1e9
+    for spread, num_processes, elsewhere in ((False, 4, 0.0), (True, 1, 0.0), (True, 4, 0.75)):
+        update = FEW | {"train.shard_llm": spread, "train.stage1.encoder_outputs": "live"}
+        params = load_params(write_params(Path("params.yaml"), update))
+        plan = plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), num_processes)
+        assert 20 - plan.memory_gb == pytest.approx(elsewhere * size_gb)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,15 @@ def test_every_step_is_the_originals(num_steps: int, golden: Path, tmp_path: Pat
     model = AZerosModel.from_pretrained(golden / "azeros" / "stage1" / "checkpoint")
     encoded: Any = Batched(model, load_file(golden / "azeros" / "stage1" / "golden.safetensors"))
     batches = [rows_of(batch) for batch in expected["batches"]]
-    stream = (batches[index % len(batches)] for index in range(num_steps))
     stage = TrainStage(**PAPER, num_steps=num_steps)
-    curve = train(model, stream, encoded, stage, tmp_path, lambda values, step: None)
+    curve = train(
+        model,
+        lambda done: islice(cycle(batches), done, None),
+        encoded,
+        stage,
+        tmp_path,
+        lambda values, step: None,
+    )
     for ours, theirs in zip(curve, expected["trace"], strict=False):
         assert ours["learning_rate"] == pytest.approx(theirs["lr"], rel=1e-12)
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5), theirs["step"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,7 +62,7 @@ def run(work: Path, settings: TrainStage, log: Log = log) -> tuple[AZerosModel, 
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
     encoder = StoredEncoder(encoded(model))
     lengths = {"tiny_s": list(num_tokens(rows(), model, encoder))}
-    stream = batches({"tiny_s": Rows.of(rows())}, settings.sets, settings.batch_size, 1, lengths)
+    stream = partial(batches, {"tiny_s": Rows.of(rows())}, settings.sets, settings.batch_size, 1, lengths)
     return model, train(model, stream, encoder, settings, work, log)
 
 

@@ -96,8 +96,8 @@ BY_DURATION = {name: [int(row.duration_s) for row in rows] for name, rows in SET
 
 
 def keys(seed: int, start: int, stop: int) -> list[list[str]]:
-    stream = batches(SETS, STAGE.sets, STAGE.batch_size, seed, BY_DURATION)
-    return [[row.key for row in batch] for batch in islice(stream, start, stop)]
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, seed, BY_DURATION, start)
+    return [[row.key for row in batch] for batch in islice(stream, stop - start)]
 
 
 def test_the_same_seed_gives_the_same_batches_and_a_resumed_run_can_skip() -> None:
