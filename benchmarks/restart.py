@@ -7,8 +7,8 @@ finds file and lengths. Each way is a process of its own; its own memory is what
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -31,6 +31,7 @@ from azeros.training.rows import batches, read_rows
 PARAMS = load_params(Path("params.yaml"))
 AUTHOR = read_profile(PARAMS.foundation.llm).author(PARAMS.sift)
 FRAMES_PER_S = 25
+WAYS = ("lhotse's cuts", "first start", "start again")
 AT = 10_000_000  # rows, about those of the paper's stage 1
 
 
@@ -70,13 +71,12 @@ def own_bytes() -> int:
     return int(memory.rss - memory.shared)
 
 
-def run(way: str, folder: Path) -> None:
-    """One way, in this process."""
+def run(way: str, folder: Path) -> dict[str, Any]:
+    """One way, in this process: how many rows, bytes, and CPU seconds of each part."""
     next(iter(read_cuts(folder / "cuts.jsonl.gz")))  # what is imported for it does not count as rows
-    if way == "cuts":
+    if way == "lhotse's cuts":
         kept, read_s, grown = measured(lambda: list(read_cuts(folder / "cuts.jsonl.gz")))
-        show("lhotse's cuts", len(kept), grown, {"read": read_s})
-        return
+        return {"num": len(kept), "bytes": grown, "seconds": {"read": read_s}}
     processor = AzerosProcessor(load_tokenizer(Path(PARAMS.foundation.llm.path)))
     os.chdir(folder.parent)  # where rows are kept
     (rows, _), read_s, grown = measured(lambda: read_rows(folder, PARAMS.filter, AUTHOR))
@@ -90,19 +90,27 @@ def run(way: str, folder: Path) -> None:
     _, skip_s, _ = measured(
         lambda: next(batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths, len(rows) // size))
     )
-    show(way, len(rows), grown, {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s})
+    seconds = {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s}
+    return {"num": len(rows), "bytes": grown, "seconds": seconds}
 
 
-def show(way: str, num: int, grown: int, seconds: dict[str, float]) -> None:
-    """Per row, and for as many rows as the paper's."""
-    parts = ", ".join(f"{what} {1e6 * s / num:.0f} us" for what, s in seconds.items())
-    print(f"{way:<14} {grown / num:6.0f} bytes a row, {parts}; "
-          f"{AT // 1_000_000} million rows: {AT * grown / num / 1e9:.1f} GB, {AT * sum(seconds.values()) / num / 60:.0f} min; "
-          f"peak of {num} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")  # fmt: skip
+def measure(num: int) -> dict[str, Any]:
+    """Every way with `num` cuts, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        targets = Path(folder) / "targets"
+        targets.mkdir()
+        write_targets(targets, num)
+        command = [sys.executable, __file__, "--way"]
+        return {
+            way: json.loads(
+                subprocess.run([*command, way, targets], check=True, stdout=subprocess.PIPE).stdout
+            )
+            for way in WAYS
+        }
 
 
 def main() -> None:
-    """Write rows and read them in both ways."""
+    """Write rows and read them in all ways, few and many: what a further row takes is the difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument(
@@ -110,14 +118,17 @@ def main() -> None:
     )
     args = parser.parse_args()
     if args.way:
-        run(args.way[0], Path(args.way[1]))
+        print(json.dumps(run(args.way[0], Path(args.way[1]))))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        targets = Path(folder) / "targets"
-        targets.mkdir()
-        write_targets(targets, args.rows)
-        for way in ("cuts", "first start", "start again"):
-            subprocess.run([sys.executable, __file__, "--way", way, str(targets)], check=True)
+    few, many = measure(args.rows // 4), measure(args.rows)
+    for way in WAYS:
+        num, seconds = many[way]["num"], many[way]["seconds"]
+        further = (many[way]["bytes"] - few[way]["bytes"]) / (num - few[way]["num"])
+        parts = ", ".join(f"{what} {1e6 * s / num:.0f} us" for what, s in seconds.items())
+        whole = f"{AT * further / 1e9:.1f} GB, {AT * sum(seconds.values()) / num / 60:.0f} min"
+        print(
+            f"{way:<14} {further:5.0f} bytes a further row; {parts}; {AT // 1_000_000} million rows: {whole}"
+        )
 
 
 if __name__ == "__main__":
