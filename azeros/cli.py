@@ -18,8 +18,17 @@ from azeros.overrides import override, read_overrides
 from azeros.params import Params, load_params
 from azeros.sift import commands as sift
 from azeros.stage_command import StageAndTools
-from azeros.work import die_with_parent, is_disk_full
+from azeros.work import die_with_parent, is_disk_full, is_out_of_memory
 
+_TRAIN_IN_LESS = "lower train.*.micro_batch_size, set activation_checkpointing: true or llm_dtype: bfloat16, or train.shard_llm: true"
+# What takes less of it, by command.
+_LESS_MEMORY = {
+    "sift": "lower sift.backend.batch_size",
+    "train": _TRAIN_IN_LESS,
+    "plan": _TRAIN_IN_LESS,
+    "evaluate": "lower evaluate.batch_size",
+    "benchmark": "lower batch_size of the system in benchmark.systems",
+}
 _INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
@@ -38,11 +47,15 @@ class _Commands(TyperGroup):
                 raise
             raise _failure(f"package '{error.name}' is not installed; run make setup") from error
         except Exception as error:
-            if not is_disk_full(error):
-                raise
-            raise _failure(
-                f"the disk is full ({error}); free space and run the same command again"
-            ) from error
+            if is_disk_full(error):
+                raise _failure(
+                    f"the disk is full ({error}); free space and run the same command again"
+                ) from error
+            if is_out_of_memory(error):
+                remedy = _LESS_MEMORY.get(ctx.invoked_subcommand, "free some and run the same command again")
+                said = str(error).partition("\n")[0]
+                raise _failure(f"not enough memory ({said or type(error).__name__}); {remedy}") from error
+            raise
 
 
 def _failure(message: str, exit_code: int = 1) -> typer.Exit:

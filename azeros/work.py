@@ -22,6 +22,7 @@ from azeros.errors import StageError
 WORK_ROOT = Path(".work")
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _CHUNK_BYTES = 1 << 20
+_OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _DISK_FULL_WORDS = ("no space left on device", "disk is full", "disk quota exceeded")
 
 
@@ -154,15 +155,27 @@ def is_running(pid: int) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that the disk or the user's quota is used up."""
+    # Libraries written in C and Rust raise types of their own and keep only the words.
+    return any(
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        or any(words in str(cause).lower() for words in _DISK_FULL_WORDS)
+        for cause in _causes(error)
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that the memory of the machine or of its GPU is used up."""
+    return any(
+        isinstance(cause, MemoryError) or any(words in str(cause).lower() for words in _OUT_OF_MEMORY_WORDS)
+        for cause in _causes(error)
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        # Libraries written in C and Rust raise types of their own and keep only the words.
-        if any(words in str(cause).lower() for words in _DISK_FULL_WORDS):
-            return True
+        yield cause
         cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def git(*arguments: str) -> str | None:

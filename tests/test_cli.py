@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
@@ -175,6 +176,25 @@ def test_help_loads_nothing_heavy() -> None:
     )
     heavy = {"torch", "transformers", "lhotse", "mlflow", "prefect", "bentoml", "dvc", "numpy", "matplotlib"}
     assert not heavy & set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        (["train", "stage1", "m", "t", "out"], "lower train.*.micro_batch_size"),
+        (["sift", "tiny_s", "m", "out"], "lower sift.backend.batch_size"),
+        (["prepare", "tiny", "out"], "free some and run the same command again"),
+    ],
+)
+def test_too_little_memory_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], remedy: str
+) -> None:
+    monkeypatch.setattr("azeros.cli.die_with_parent", lambda: None)
+    monkeypatch.setattr(f"azeros.stages.{command[0]}.run", lambda *_: torch.empty(2**50))
+    result = run(*command, "--params", str(ROOT / "params.yaml"))
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "not enough memory (" in result.stderr
+    assert remedy in result.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
