@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ import openai
 import pytest
 import soundfile
 
+from azeros.evaluation.systems.azeros import Azeros
+from azeros.evaluation.systems.base import Recording, Request
+from azeros.evaluation.systems.endpoint import ServedModel
 from azeros.model.speech_llm import AZerosModel
+from azeros.params import listed_systems
 from azeros.serving.talker import SYSTEM_MESSAGE, understand
 from tests.conftest import ROOT
 from tests.serving.sound import audio_part, encoded, noise
@@ -135,6 +140,21 @@ def test_an_answer_is_that_of_generate(server: Server, tiny_model: AZerosModel) 
     assert usage.total_tokens == usage.prompt_tokens + 12
     assert usage.prompt_tokens_details
     assert 0 < (usage.prompt_tokens_details.audio_tokens or 0) < usage.prompt_tokens
+
+
+def test_the_benchmarks_get_from_it_what_they_get_from_the_model(server: Server, model_folder: Path) -> None:
+    served, own = (listed_systems()[name].settings for name in ("azeros-served", "azeros"))
+    there = ServedModel("served", served.model_copy(update={"base_url": f"{server.url}/v1"}))  # type: ignore[arg-type]
+    here = Azeros(own.model_copy(update={"path": str(model_folder)}))  # type: ignore[arg-type]
+    files = [encoded(noise(1 + seed / 10, seed), subtype="PCM_16") for seed in range(4)]
+    requests = [
+        Request(Recording(str(number), len(file), partial(bytes, file)), instruction, None)
+        for number, file in enumerate(files)
+        for instruction in ("", "how does the speaker feel?")
+    ]
+    replies = there.respond(requests)
+    assert replies == here.respond(requests)
+    assert all(reply.response for reply in replies)
 
 
 def test_a_streamed_answer_is_the_same_in_pieces(server: Server, tiny_model: AZerosModel) -> None:
