@@ -297,6 +297,7 @@ class TrainStage(Section):
     sets: Annotated[dict[Name, Weight], Field(min_length=1)]
     num_steps: Count
     batch_size: Count  # utterances of a step, over all processes
+    max_batch_s: Seconds | None  # and seconds of audio at most
     micro_batch_size: Count | None  # utterances that a process takes at a time
     llm_dtype: Dtype  # of the frozen language model; encoders and projectors are float32
     activation_checkpointing: bool  # of the language model: less memory, one more forward pass a step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from azeros.model.encoding import EncoderOutputs
     from azeros.model.speech_llm import AZerosModel
+    from azeros.training.unreadable import Unreadable
 
 _NUM_STEPS = 8
 _SAMPLED_BATCHES = 32  # from which the measured ones are drawn
@@ -43,6 +45,8 @@ class Plan:
     steps: int
     heard_hours: float
     """Of recordings, each counted as often as it comes."""
+    tokens: float
+    """Positions of the language model, padding left out."""
     epochs: float
     encode_s: float
     """Once, before the first step, where encoder outputs are stored."""
@@ -64,7 +68,8 @@ class Plan:
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         return [
             f"{self.stage}: {span(self.seconds)}",
-            f"  data    {self.rows} rows of {self.hours:.2f} h; {self.heard_hours:.1f} h to hear in {self.epochs:.1f} epochs",
+            f"  data    {self.rows} rows of {self.hours:.2f} h; to hear: {self.heard_hours:.1f} h in {self.epochs:.1f} epochs",
+            f"  tokens  {self.tokens / 1e6:.1f} million",
             f"  time    {encoding}{self.steps} steps of {self.step_s * 1000:.0f} ms",
             f"  memory  {self.memory_gb:.1f} GB{each}",
             f"  disk    {self.stored_gb:.2f} GB of encoder outputs, {self.checkpoint_gb:.3f} GB checkpoint",
@@ -93,7 +98,9 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path, processes
         raise StageError(
             f"{processes} processes cannot share batches of {stage.batch_size}: raise train.{name}.batch_size"
         )
-    share = stage.model_copy(update={"batch_size": math.ceil(stage.batch_size / processes)})
+    max_s = stage.max_batch_s / processes if stage.max_batch_s else None
+    own = {"batch_size": math.ceil(stage.batch_size / processes), "max_batch_s": max_s}
+    share = stage.model_copy(update=own)
     model = trainable_model(params, name, inputs)
     num_rows = sum(len(rows) for rows in inputs.sets.values())
     _, audio_s = distinct(inputs.sets.values())
@@ -101,16 +108,20 @@ def plan_stage(params: Params, name: str, targets: Path, models: Path, processes
     is_stored = stage.encoder_outputs == "stored"
     sampled = {row.key: row.cut for rows in inputs.sets.values() for row in _spread(rows, _ENCODED_CUTS)}
     cuts = _spread(list(sampled.values()), _ENCODED_CUTS)
-    rate = _measure_encoding(model, cuts) if is_stored else _Rate(0.0, 0.0)
+    rate = _measure_encoding(model, cuts, _allowed(stage)) if is_stored else _Rate(0.0, 0.0)
     elsewhere = _frozen_bytes(model.llm) * (1 - 1 / processes) if params.train.shard_llm else 0.0
-    num_heard = stage.num_steps * stage.batch_size
+    mean_s = _mixed(
+        {name: rows.duration_s / len(rows) for name, rows in inputs.sets.items()}, inputs.sets, stage
+    )
+    num_heard = stage.num_steps * min(stage.batch_size, (stage.max_batch_s or math.inf) / mean_s)
     plan = Plan(
         stage=name,
         processes=processes,
         rows=num_rows,
         hours=audio_s / 3600,
         steps=stage.num_steps,
-        heard_hours=num_heard * _mean_duration_s(inputs.sets, stage) / 3600,
+        heard_hours=num_heard * mean_s / 3600,
+        tokens=num_heard * _mixed(steps.tokens, inputs.sets, stage),
         epochs=num_heard / num_rows,
         encode_s=audio_s * rate.seconds,
         step_s=steps.step_s - (steps.encode_s if is_stored else 0.0),
@@ -129,6 +140,8 @@ class _Steps:
     """Of a step."""
     memory_gb: float
     checkpoint_gb: float
+    tokens: dict[str, float]
+    """Set -> mean of a row."""
 
 
 @dataclass
@@ -160,11 +173,11 @@ def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, Row
     from azeros.training.loop import num_tokens, train
     from azeros.training.rows import batches
 
-    encoder = _Timed(LiveEncoder(model, seed if stage.spec_augment else None))
     num_sampled = _SAMPLED_BATCHES * stage.batch_size
+    encoder = _Timed(LiveEncoder(model, seed if stage.spec_augment else None, _allowed(stage)))
     sampled = {name: Rows.of(_spread(rows, num_sampled)) for name, rows in sets.items()}
     lengths = {name: list(num_tokens(rows, model, encoder)) for name, rows in sampled.items()}
-    stream = partial(batches, sampled, stage.sets, stage.batch_size, seed, lengths)
+    stream = partial(batches, sampled, stage.sets, stage.batch_size, seed, lengths, stage.max_batch_s)
     few: dict[str, Any] = {
         "num_steps": _NUM_STEPS,
         "log_every_steps": 1,
@@ -188,6 +201,7 @@ def _measure_steps(model: AZerosModel, stage: TrainStage, sets: Mapping[str, Row
         parts * statistics.mean(encoder.times_s[parts:]),
         curve[-1]["peak_memory_gb"],
         checkpoint_gb,
+        {name: statistics.mean(of_set) for name, of_set in lengths.items()},
     )
 
 
@@ -203,14 +217,20 @@ class _Rate:
     num_bytes: float
 
 
-def _measure_encoding(model: AZerosModel, cuts: Sequence[Cut]) -> _Rate:
-    from azeros.training.encoded import encode_shard
+def _allowed(stage: TrainStage) -> Unreadable:
+    """Recordings that cannot be read do not end the plan where a share of them does not end the stage."""
     from azeros.training.unreadable import Unreadable
+
+    return Unreadable(sys.maxsize if stage.max_unreadable_share else 0)
+
+
+def _measure_encoding(model: AZerosModel, cuts: Sequence[Cut], unreadable: Unreadable) -> _Rate:
+    from azeros.training.encoded import encode_shard
 
     began_s = time.monotonic()
     num_bytes = 0
     for encoder in model.encoders().values():
-        outputs = encode_shard(encoder, cuts, lambda count: None, Unreadable())
+        outputs = encode_shard(encoder, cuts, lambda count: None, unreadable)
         num_bytes += sum(item.numel() * _FLOAT32_BYTES for item in outputs.values())
     audio_s = sum(cut.duration for cut in cuts)
     return _Rate((time.monotonic() - began_s) / audio_s, num_bytes / audio_s)
@@ -221,9 +241,7 @@ def _spread(items: Sequence[Any], num: int) -> list[Any]:
     return list(items[:: max(1, len(items) // num)][:num])
 
 
-def _mean_duration_s(sets: Mapping[str, Rows], stage: TrainStage) -> float:
-    """Of the rows as they are mixed, by hours times weight."""
-    hours = {name: rows.duration_s for name, rows in sets.items()}
-    shares = {name: hours[name] * stage.sets[name] for name in sets}
-    means = {name: hours[name] / len(rows) for name, rows in sets.items()}
+def _mixed(means: Mapping[str, float], sets: Mapping[str, Rows], stage: TrainStage) -> float:
+    """The mean over the rows as they are mixed, by hours times weight, of sets with such `means`."""
+    shares = {name: rows.duration_s * stage.sets[name] for name, rows in sets.items()}
     return sum(shares[name] * means[name] for name in sets) / sum(shares.values())

@@ -88,7 +88,7 @@ def run(way: str, folder: Path) -> dict[str, Any]:
     lengths, measure_s, _ = measured(lambda: kept_lengths(folder.parent, {"rows": rows}, model, encoder))
     size = PARAMS.train.stage1.batch_size
     _, skip_s, _ = measured(
-        lambda: next(batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths, len(rows) // size))
+        lambda: next(batches({"rows": rows}, {"rows": 1.0}, size, 1, lengths, start=len(rows) // size))
     )
     seconds = {"read": read_s, "lengths": measure_s, "skipping one epoch": skip_s}
     return {"num": len(rows), "bytes": grown, "seconds": seconds}

@@ -216,7 +216,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = build(args.gpu)
     stage = TrainStage(
-        start_from=None, sets={"rows": 1.0}, num_steps=args.steps, batch_size=BATCH_SIZE, optimizer="adam",
+        start_from=None, sets={"rows": 1.0}, num_steps=args.steps, batch_size=BATCH_SIZE, max_batch_s=None, optimizer="adam",
         micro_batch_size=None, llm_dtype="float32", activation_checkpointing=False, max_gradient_norm=None, max_loss_growth=None, max_unreadable_share=0.0,
         validation=None,
         schedule=Schedule(base_lr=1e-3, eden_steps=7500, warmup_steps=500, decay_share=0.0),

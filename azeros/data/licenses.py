@@ -27,7 +27,7 @@ def require_commercial(recipe: str) -> None:
     """
     if read_catalog().corpora[recipe].commercial != "yes":
         raise CorpusError(
-            f"commercial is true in params.yaml. {verdict([recipe])} Take its sets out of sift.sets, or set it to false"
+            f"commercial is true in params.yaml. {verdict([recipe])} Take its sets out of sift.sets and train.*.sets, or set it to false"
         )
 
 

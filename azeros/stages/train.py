@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from array import array
@@ -73,10 +74,14 @@ class Inputs:
 
 def read_inputs(params: Params, name: str, targets: Path, models: Path) -> Inputs:
     """The rows of stage `name` and where it starts; the arguments and errors are those of `run`."""
+    from azeros.data.licenses import require_commercial
     from azeros.sift.profile import read_profile
     from azeros.training.rows import read_rows
 
     stage: TrainStage = getattr(params.train, name)
+    if params.commercial:
+        for set_name in stage.sets:
+            require_commercial(params.corpora[params.sift.sets[set_name].corpus].recipe)
     start = models / stage.start_from if stage.start_from else None
     folders = {set_name: _find_set(targets, params, set_name) for set_name in stage.sets}
     author = None if params.train.foreign_targets else read_profile(params.foundation.llm).author(params.sift)
@@ -105,9 +110,13 @@ def _run(
         inputs = read_inputs(params, name, targets, output.parent)
     stage, sets = inputs.stage, inputs.sets
     num_cuts, _ = distinct(sets.values())
-    unreadable = Unreadable(int(stage.max_unreadable_share * num_cuts))
     work = work_dir(name, inputs.key)
     is_fresh = not any(work.iterdir())
+    is_live = stage.encoder_outputs == "live"
+    unreadable = Unreadable(
+        math.ceil(int(stage.max_unreadable_share * num_cuts) / (processes.num if is_live else 1)),
+        work / f"unreadable-{processes.rank}.jsonl" if is_live else None,
+    )
     with ExitStack() as stack:
         run_log = None
         if processes.is_first:
@@ -117,10 +126,12 @@ def _run(
         with processes.one_after_the_first():
             encoder = _encoder(params, stage, model, sets, manifests, unreadable)
             share = stage.tagged_share if isinstance(stage, FirstStage) else 0.0
-            readable = {set_name: rows.without(unreadable.ids) for set_name, rows in sets.items()}
+            # What is read for each batch anew is left out of the batches that hold it, which stay what they are.
+            left_out: set[str] = set() if is_live else unreadable.ids
+            readable = {set_name: rows.without(left_out) for set_name, rows in sets.items()}
             mixed, weights = with_tagged(readable, stage.sets, share) if share else (readable, stage.sets)
             lengths = kept_lengths(work, mixed, model, encoder)
-        stream = partial(batches, mixed, weights, stage.batch_size, params.seed, lengths)
+        stream = partial(batches, mixed, weights, stage.batch_size, params.seed, lengths, stage.max_batch_s)
         log = _log(params, stage, model, manifests, run_log, processes)
         curve = train(model, stream, encoder, stage, work, log, processes)
         num_unreadable = len(processes.union(unreadable.ids))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from azeros.data.parallel import map_in_order
+from azeros.errors import ManifestError
 from azeros.model.encoding import FRAMES_PER_S, EncoderOutputs, features_for, run_encoder
 from azeros.model.speech_llm import AZerosModel
 from azeros.progress import track
@@ -75,8 +76,10 @@ def encode_cuts(
 
     Raises:
         AudioError: a recording is gone, unreadable or too short.
+        ManifestError: two corpora have different recordings of one id.
     """
     unreadable = unreadable or Unreadable()
+    _check_ids(cuts)
     outputs: dict[str, dict[str, Tensor]] = {branch: {} for branch in encoder_paths}
     for corpus, of_corpus in cuts.items():
         digest = hash_files([manifests / corpus])
@@ -86,6 +89,22 @@ def encode_cuts(
                 getattr(model, f"{branch}_encoder"), branch, path, by_id, digest, unreadable
             )
     return EncodedCuts(outputs)
+
+
+def _check_ids(cuts: dict[str, list[Cut]]) -> None:
+    """Outputs of all corpora are found by the ids of their cuts."""
+    seen: dict[str, tuple[str, Cut]] = {}
+    for corpus, of_corpus in cuts.items() if len(cuts) > 1 else ():
+        for cut in of_corpus:
+            other, first = seen.setdefault(cut.id, (corpus, cut))
+            if other != corpus and _sound(first) != _sound(cut):
+                raise ManifestError(
+                    f"cut {cut.id}: corpora {other} and {corpus} have different recordings of this id: rename the files of one"
+                )
+
+
+def _sound(cut: Cut) -> tuple[object, ...]:
+    return cut.start, cut.duration, *(source.source for source in cut.recording.sources)
 
 
 def _encode_branch(
@@ -114,8 +133,8 @@ def _encode_branch(
                 continue
             draft = store / f".{number:06d}.partial"
             save_file(encoded, draft)
-            draft.replace(store / f"{number:06d}.safetensors")
-            outputs |= encoded
+            draft.replace(shard := store / f"{number:06d}.safetensors")
+            outputs |= load_file(shard)  # which is mapped: what was encoded need not stay in memory
     return {key: outputs[key] for key in cuts if key not in unreadable.ids}
 
 

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import torch
 
 from azeros.errors import StageError
-from azeros.model.checkpoint import read_weights
 from azeros.model.config import AUDIO_TOKEN, PARALING_WRAPPED
 from azeros.model.encoding import EncoderOutputs
 from azeros.model.processing import IGNORED, TRUNCATED
@@ -108,7 +107,8 @@ def train(
     What its `log` returns joins its point of the curve.
 
     Raises:
-        StageError: the loss is not finite, or has grown too much; the batch's cut ids are named, and the last state stays in `work`.
+        StageError: the loss or its gradient is not finite, or the loss has grown too much: the batch's cut ids are named, and
+            the last state stays in `work`; or that state is damaged.
     """
     if stage.activation_checkpointing:
         checkpoint_activations(model.llm)
@@ -235,11 +235,12 @@ def _step(
         loss += out.loss.item() * share
         accuracy += float(out.accuracy) * share
     loss, accuracy = processes.sums([loss, accuracy])
-    if not math.isfinite(loss):
-        raise StageError(f"the loss is {loss} on cuts {', '.join(keys)}: {_REMEDY}")
     processes.sum_gradients(params)
     gradients = [p.grad for p in params]
     norm = torch.nn.utils.get_total_norm(gradients)
+    for what, value in (("loss", loss), ("gradient", norm.item())):
+        if not math.isfinite(value):
+            raise StageError(f"the {what} is {value} on cuts {', '.join(keys)}: {_REMEDY}")
     if stage.max_gradient_norm:
         torch.nn.utils.clip_grads_with_norm_(params, stage.max_gradient_norm, norm)
     optimizer.step()
@@ -325,7 +326,12 @@ def _resume(
     path = work / "checkpoint.pt"
     if not path.exists():
         return 0, []
-    state: dict[str, Any] = read_weights(path)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch makes of what is left of it
+        raise StageError(
+            f"{path}: damaged ({type(error).__name__}); delete it, and the stage begins anew"
+        ) from error
     with torch.no_grad():
         for name, param in trainable.items():
             param.copy_(state["params"][name])

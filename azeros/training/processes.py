@@ -117,11 +117,16 @@ def launch(launcher: str | None) -> None:
     """Run this very command under `launcher`, unless there is none or it has been launched already. Does not return if it does.
 
     Raises:
-        StageError: there is no such program.
+        StageError: it is no command, or there is no such program.
     """
     if not launcher or os.environ.keys() >= _LAUNCHED:
         return
-    name, *options = shlex.split(launcher)
+    try:
+        name, *options = shlex.split(launcher)
+    except ValueError as error:
+        raise StageError(
+            f"train.launcher: {launcher!r} is no command ({error}); mend it, or set null"
+        ) from None
     # First beside this Python: its environment need not be the active one.
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     program = shutil.which(name, path=folders)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import zlib
@@ -105,6 +106,11 @@ class Rows(Sequence[Row]):
         """Of all of them."""
         return float(compute.sum(self._table["duration_s"]).as_py())
 
+    @property
+    def durations_s(self) -> Sequence[float]:
+        """Of each."""
+        return array("d", self._table["duration_s"].to_numpy().tobytes())
+
     def in_tags(self) -> Rows:
         """The same, tagged."""
         return Rows(self._table, tagged=True)
@@ -172,7 +178,7 @@ def _fit_rows(
             rejects[reason] = rejects.get(reason, 0) + 1
             continue
         custom = cut.supervisions[0].custom or {}
-        if "response" not in custom:
+        if not isinstance(custom.get("response"), str):
             raise ManifestError(
                 f"{targets}/cuts.jsonl.gz: cut {cut.id} has no response: make the targets with `azeros sift`"
             )
@@ -210,6 +216,7 @@ def batches(
     batch_size: int,
     seed: int,
     lengths: Mapping[str, Sequence[int]],
+    max_batch_s: float | None = None,
     start: int = 0,
 ) -> Iterator[list[Row]]:
     """Endless batches that mix the sets by hours times weight, each of them a function of the arguments alone.
@@ -217,12 +224,13 @@ def batches(
     Args:
         sets: rows by the name of their set.
         weights: of the sets, by their names.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, at most.
         seed: of the order.
         lengths: how much room each row of each set takes in a batch; rows of like length come together.
+        max_batch_s: seconds of audio in a batch of more than one row, at most.
         start: how many batches have been before; they are drawn again, but not read.
     """
-    drawn = _draws(sets, weights, batch_size, seed, lengths)
+    drawn = _draws(sets, weights, batch_size, seed, lengths, max_batch_s)
     return ([sets[name][index] for name, index in batch] for batch in islice(drawn, start, None))
 
 
@@ -232,20 +240,42 @@ def _draws(
     batch_size: int,
     seed: int,
     lengths: Mapping[str, Sequence[int]],
+    max_batch_s: float | None,
 ) -> Iterator[list[tuple[str, int]]]:
     """Which rows of which sets the batches hold."""
     rng = random.Random(seed)
     names = sorted(sets)
     shares = [sets[name].duration_s / 3600 * weights[name] for name in names]
+    durations_s = {name: sets[name].durations_s for name in names} if max_batch_s else {}
     streams = {name: _shuffled(len(sets[name]), random.Random(f"{seed}-{name}")) for name in names}
     while True:
         drawn = [
             (name, next(streams[name])) for name in rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
         ]
         drawn.sort(key=lambda place: lengths[place[0]][place[1]])
-        chunks = [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+        chunks = _chunks(drawn, batch_size, max_batch_s, durations_s)
         rng.shuffle(chunks)
         yield from chunks
+
+
+def _chunks(
+    drawn: list[tuple[str, int]],
+    batch_size: int,
+    max_batch_s: float | None,
+    durations_s: Mapping[str, Sequence[float]],
+) -> list[list[tuple[str, int]]]:
+    if not max_batch_s:
+        return [drawn[i : i + batch_size] for i in range(0, len(drawn), batch_size)]
+    chunks: list[list[tuple[str, int]]] = []
+    held_s = math.inf
+    for name, index in drawn:
+        duration_s = durations_s[name][index]
+        if held_s + duration_s > max_batch_s or len(chunks[-1]) == batch_size:
+            chunks.append([])
+            held_s = 0.0
+        chunks[-1].append((name, index))
+        held_s += duration_s
+    return chunks
 
 
 def _shuffled(num: int, rng: random.Random) -> Iterator[int]:

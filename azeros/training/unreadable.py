@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Unreadable:
-    """The ids of such cuts so far, of which there may be `limit`."""
+    """The ids of such cuts so far, of which there may be `limit`; kept in a file if there is a `path`, for a run that goes on."""
 
     limit: int = 0
+    path: Path | None = None
     ids: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.path and self.path.exists():
+            self.ids.update(json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines())
 
     def load(self, cut: Cut) -> NDArray[np.float32] | None:
         """The samples of a cut as `load_cut` gives them; None if it is left out.
@@ -41,5 +48,8 @@ class Unreadable:
                 raise AudioError(f"{error}{allowed}") from error
             if cut.id not in self.ids:
                 logger.warning("left out: %s", error)
-            self.ids.add(cut.id)
+                self.ids.add(cut.id)
+                if self.path:
+                    with self.path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(cut.id) + "\n")
             return None

@@ -44,7 +44,7 @@ def test_what_is_encoded_for_each_batch_is_not_stored(inputs: Path) -> None:
     params = load_params(write_params(Path("params.yaml"), FEW | update))
     plan = plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"))
     assert plan.encode_s == plan.stored_gb == 0
-    assert "encoding" not in plan.lines()[2]
+    assert "encoding" not in plan.lines()[3]
 
 
 def test_processes_share_a_batch(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,13 +57,13 @@ def test_processes_share_a_batch(inputs: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     assert shared.step_s < alone.step_s
     assert (shared.steps, shared.epochs, shared.heard_hours) == (alone.steps, alone.epochs, alone.heard_hours)
-    assert shared.lines()[3].endswith(" GB in each of 16 processes")
+    assert shared.lines()[4].endswith(" GB in each of 16 processes")
     with pytest.raises(StageError, match=r"33 processes cannot share batches of 32: raise train\.stage1"):
         plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), 33)
 
 
 def test_processes_share_the_frozen_language_model(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = SimpleNamespace(step_s=1.0, encode_s=0.5, memory_gb=20.0, checkpoint_gb=0.1)
+    measured = SimpleNamespace(step_s=1.0, encode_s=0.5, memory_gb=20.0, checkpoint_gb=0.1, tokens={"tiny_s": 30.0})
     monkeypatch.setattr("azeros.plan._measure_steps", lambda *_: measured)
     (weights,) = (ROOT / "azeros/tiny/weights/llm").glob("*.safetensors")
     size_gb = sum(4 * tensor.numel() for tensor in load_file(weights).values()) / 1e9
@@ -71,6 +71,7 @@ def test_processes_share_the_frozen_language_model(inputs: Path, monkeypatch: py
         update = FEW | {"train.shard_llm": spread, "train.stage1.encoder_outputs": "live"}
         params = load_params(write_params(Path("params.yaml"), update))
         plan = plan_stage(params, "stage1", Path("data/targets/sift_s"), Path("models"), num_processes)
+        assert plan.tokens == pytest.approx(30 * 40 * 4)
         assert 20 - plan.memory_gb == pytest.approx(elsewhere * size_gb)
 
 

@@ -234,6 +234,20 @@ def test_some_lost_audio_is_left_out_and_counted(inputs: Path, encoder_outputs: 
     assert "1 before it were left out (max_unreadable_share)" in complaint(result.stderr)
 
 
+def test_weights_that_shall_be_sold_hear_no_corpus_that_forbids_it(inputs: Path) -> None:
+    corpus = {"recipe": "tess", "path": "x"}
+    update = {"commercial": True, "corpora.tess": corpus, "sift.sets.tiny_s.corpus": "tess"}
+    write_params(Path("params.yaml"), FEW | update)
+    assert "Not for commercial use: TESS" in complaint(run(*STAGE1, "models/new").stderr)
+
+
+def test_a_launcher_that_is_no_command_is_named(inputs: Path) -> None:
+    for launcher, said in (("torchrun '--standalone", "No closing quotation"), (" ", "not enough values")):
+        write_params(Path("params.yaml"), FEW | {"train.launcher": launcher})
+        line = complaint(run(*STAGE1, "models/new").stderr)
+        assert f"train.launcher: {launcher!r} is no command ({said}" in line.replace("\n", " ")
+
+
 def test_unfinished_work_of_another_filter_is_not_gone_on_with(inputs: Path) -> None:
     shutil.rmtree(".work")
     Path("data/manifests/tiny/audio/train-00007.flac").unlink()

@@ -20,6 +20,7 @@ PAPER: dict[str, Any] = {
     "start_from": None,
     "sets": {"golden": 1.0},
     "batch_size": 3,
+    "max_batch_s": None,
     "micro_batch_size": None,
     "llm_dtype": "float32",
     "activation_checkpointing": False,

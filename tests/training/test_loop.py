@@ -1,6 +1,6 @@
 """Training on the shipped foundation: only projectors learn, and a run that stops goes on bit for bit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ from azeros.training.loop import (
     num_tokens,
     train,
 )
-from azeros.training.processes import ALONE
+from azeros.training.processes import ALONE, Processes
 from azeros.training.rows import Row, Rows, batches
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,9 @@ def run(work: Path, settings: TrainStage, log: Log = log) -> tuple[AZerosModel, 
     model = AZerosModel.from_foundation(str(WEIGHTS / "llm"), str(WEIGHTS / "speech_encoder"), seed=0)
     encoder = StoredEncoder(encoded(model))
     lengths = {"tiny_s": list(num_tokens(rows(), model, encoder))}
-    stream = partial(batches, {"tiny_s": Rows.of(rows())}, settings.sets, settings.batch_size, 1, lengths)
+    stream = partial(
+        batches, {"tiny_s": Rows.of(rows())}, settings.sets, settings.batch_size, 1, lengths, None
+    )
     return model, train(model, stream, encoder, settings, work, log)
 
 
@@ -260,6 +262,31 @@ def test_a_loss_that_is_small_may_grow(lowest: float, loss: float, stops: bool) 
     step: Any = SimpleNamespace(loss=loss, keys=["cut"])
     with pytest.raises(StageError, match="on cuts cut") if stops else nullcontext():
         _check_growth([step], [{"loss": 5.0}, {"loss": lowest}], limit=3.0)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_state_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work := tmp_path / "w" / "key").mkdir(parents=True)
+    share = Processes.sum_gradients
+
+    def overflow(self: Processes, params: Sequence[torch.nn.Parameter]) -> None:
+        share(self, params)
+        assert params[0].grad is not None
+        params[0].grad[0] = torch.inf
+
+    monkeypatch.setattr(Processes, "sum_gradients", overflow)
+    with pytest.raises(StageError, match="the gradient is inf on cuts c"):
+        run(work, stage(checkpoint_every_steps=1))
+    assert not list(work.iterdir())
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    (work := tmp_path / "w" / "key").mkdir(parents=True)
+    for content in (b"", b"half of it"):
+        (work / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(StageError, match=r"checkpoint\.pt: damaged .* delete it"):
+            run(work, stage())
 
 
 def test_a_loss_that_is_not_finite_names_the_cuts(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ BY_DURATION = {name: [int(row.duration_s) for row in rows] for name, rows in SET
 
 
 def keys(seed: int, start: int, stop: int) -> list[list[str]]:
-    stream = batches(SETS, STAGE.sets, STAGE.batch_size, seed, BY_DURATION, start)
+    stream = batches(SETS, STAGE.sets, STAGE.batch_size, seed, BY_DURATION, start=start)
     return [[row.key for row in batch] for batch in islice(stream, stop - start)]
 
 
@@ -126,6 +126,27 @@ def test_rows_of_like_length_come_together() -> None:
     found = [[number[row.key] for row in batch] for batch in islice(stream, 16)]
     # A sixteenth of the pool, in order, spans about a sixteenth of the hundred lengths.
     assert max(max(batch) - min(batch) for batch in found) < 15
+
+
+def test_an_answer_that_is_no_text_is_named(tmp_path: Path) -> None:
+    said = SupervisionSegment("s", "s", 0.0, 1.0, text="a", language="en", custom={"response": None})
+    write_cuts([MonoCut("c7", 0.0, 1.0, channel=0, supervisions=[said])], tmp_path / "cuts.jsonl.gz")
+    with pytest.raises(ManifestError, match="cut c7 has no response"):
+        read_rows(tmp_path, PARAMS.filter)
+
+
+def test_a_batch_has_no_more_than_so_many_seconds() -> None:
+    def drawn(max_batch_s: float, start: int = 0) -> list[list[Row]]:
+        stream = batches(SETS, STAGE.sets, STAGE.batch_size, 0, BY_DURATION, max_batch_s, start)
+        return list(islice(stream, 60))
+
+    found = drawn(20.0)
+    seconds = [sum(row.duration_s for row in batch) for batch in found]
+    assert max(seconds) <= 20
+    assert max(len(batch) for batch in found) <= STAGE.batch_size
+    assert sum(seconds) / len(seconds) > 15
+    assert drawn(20.0, start=25)[:35] == found[25:]
+    assert {len(batch) for batch in drawn(0.5)} == {1}
 
 
 def test_a_share_of_the_rows_stands_in_the_tags() -> None:
