@@ -155,6 +155,21 @@ def test_an_endpoint_that_gives_one_answer_at_a_time_is_asked_for_the_others() -
     assert read_rows(Path("judged.jsonl"))[0]["score"] == ["0", "1", "2"]
 
 
+def test_a_row_whose_judgement_stays_without_text_is_refused() -> None:
+    silent = {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}] * 3}
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        if "question 2" in body["messages"][1]["content"]:
+            return 200, {}, json.dumps(silent).encode()
+        return completion("4", "4", "4")
+
+    with serve(reply) as server:
+        (line,) = summary(judge(server, ROWS))["refused"]
+    assert "a.jsonl line 3" in line
+    assert "a reply without text (finish_reason content_filter)" in line
+    assert [len(row["score"]) for row in read_rows(Path("judged.jsonl"))] == [3, 3, 0, 3, 3, 3]
+
+
 def test_a_row_that_the_judge_refuses_is_counted_and_the_others_go_on() -> None:
     def reply(number: int, body: dict[str, Any]) -> Reply:
         if "question 2" in body["messages"][1]["content"]:
