@@ -195,6 +195,25 @@ def test_a_spent_budget_stops_the_run_and_the_next_run_goes_on() -> None:
         assert summary(judge(server, ROWS, max_concurrency=1, budget_tokens=30))["calls"] == 3
 
 
+def test_a_judge_that_counts_no_tokens_spends_the_budget_by_what_is_written() -> None:
+    uncounted = json.dumps({"choices": [{"message": {"content": "4"}}] * 3}).encode()
+    with serve(lambda *_: (200, {}, uncounted)) as server:
+        line = complaint(judge(server, ROWS, max_concurrency=1, budget_tokens=1000).stderr)
+        assert "the budget of 1000 tokens a run is spent" in line
+        num_asked = len(server.bodies)
+        num_bytes = [sum(len(message["content"]) for message in body["messages"]) for body in server.bodies]
+    assert 1 < num_asked < len(ROWS)
+    assert sum(num_bytes[:-1]) < 3 * 1000 <= sum(num_bytes) + 3 * num_asked
+
+
+def test_a_judge_that_refuses_every_row_is_named() -> None:
+    with serve(lambda *_: (400, {}, b"max_tokens is not supported")) as server:
+        line = complaint(judge(server, ROWS).stderr)
+    assert "the judge refuses each of 6 questions, the first by" in line
+    assert "HTTP 400 max_tokens is not supported; mend evaluate.judge" in line
+    assert not Path("judged.jsonl").exists()
+
+
 def test_both_passes_of_chat_are_judged_and_scored() -> None:
     def reply(number: int, body: dict[str, Any]) -> Reply:
         mine_first = body["messages"][0]["content"].index("mine") < body["messages"][0]["content"].index(
