@@ -32,12 +32,22 @@ class RefusedError(EndpointError):
     """The server will not take this one request, whatever the others."""
 
 
-class _PassingError(Exception):
-    """A try that failed, where the next may not; `wait_s` is what the server asks to wait for it."""
+class WithheldError(ValueError):
+    """A whole reply that says nothing: a content filter's, a refusal, or thoughts that left no tokens for an answer."""
 
-    def __init__(self, problem: str, wait_s: float = 0.0) -> None:
+
+class _PassingError(Exception):
+    """A try that failed, where the next may not.
+
+    Attributes:
+        wait_s: what the server asks to wait for it.
+        is_withheld: the server works, and gave a reply without text.
+    """
+
+    def __init__(self, problem: str, wait_s: float = 0.0, is_withheld: bool = False) -> None:
         super().__init__(problem)
         self.wait_s = wait_s
+        self.is_withheld = is_withheld
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,38 @@ class ChatCompletion:
     served_model: str | None
     """What the server says answered; a label like gpt-4o stands for different models over time."""
     num_tokens: int
+    """0 where the server counts none."""
 
     @classmethod
     def read(cls, content: Any) -> Self:
-        """From a reply's JSON; raises as `Endpoint.post` has it if that is something else."""
-        answers = [choice["message"]["content"] for choice in content["choices"]]
-        if not answers or not all(isinstance(answer, str) for answer in answers):
-            raise ValueError("no answer in it")
+        """From a reply's JSON, the choices without text left out; raises as `Endpoint.post` has it if that is something else."""
+        answers, withheld = [], []
+        for choice in content["choices"]:
+            message = choice["message"]
+            try:
+                answers.append(read_text(message.get("content"), choice, message.get("refusal")))
+            except WithheldError as error:
+                withheld.append(error)
+        if not answers:
+            raise withheld[0] if withheld else ValueError("no answer in it")
         usage = content.get("usage") or {}
         return cls(answers, content.get("model"), int(usage.get("total_tokens") or 0))
+
+
+def read_text(text: Any, choice: Mapping[str, Any], refusal: str | None = None) -> str:
+    """The text of a choice.
+
+    Raises:
+        WithheldError: it has none, or a filter cut it off.
+        ValueError: it is no text.
+    """
+    # Some servers say content_filter alone, some name the rule after it.
+    finish_reason = str(choice.get("finish_reason"))
+    if refusal or text is None or finish_reason.startswith("content_filter"):
+        raise WithheldError(refusal or f"finish_reason {finish_reason}")
+    if not isinstance(text, str):
+        raise ValueError("no text in it")
+    return text
 
 
 class Endpoint:
@@ -102,10 +135,10 @@ class Endpoint:
             path: such as chat/completions.
             body: to be sent as JSON.
             read: makes the answer of the reply's JSON. A LookupError, TypeError, ValueError or AttributeError that it
-                raises counts as a failure of the server.
+                raises counts as a failure of the server, a WithheldError as one of this request.
 
         Raises:
-            RefusedError: the server refuses this request.
+            RefusedError: the server refuses this request, or its last try came without text.
             EndpointError: it refuses all (wrong key, no such model), or failed `max_tries` times.
         """
         attempt = 0
@@ -116,6 +149,8 @@ class Endpoint:
                     return await self._try(path, body, read)
                 except _PassingError as problem:
                     if attempt == self._settings.max_tries:
+                        if problem.is_withheld:
+                            raise RefusedError(f"{self._settings.base_url}: {problem}") from problem
                         raise EndpointError(
                             f"{self._settings.base_url}: failed {attempt} times, at last with {problem}; what was done"
                             f" is kept: start the server or mend {self._section}, then run the same command again"
@@ -142,6 +177,8 @@ class Endpoint:
             raise EndpointError(f"{url}: {problem}; mend {self._section}{also}")
         try:
             return read(reply.json())
+        except WithheldError as error:
+            raise _PassingError(f"a reply without text ({error})", is_withheld=True) from error
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise _PassingError(f"a reply that is no answer ({error!r}): {excerpt}") from error
 

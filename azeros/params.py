@@ -383,7 +383,7 @@ class Judge(Server):
 
     models: JudgeModels
     max_attempts: Count  # at an answer that can be read
-    budget_tokens: Count  # in one run
+    budget_tokens: Count  # in one run; estimated where the endpoint counts none
 
 
 class Evaluate(Section):

@@ -1,6 +1,7 @@
 """One policy towards servers: what passes is waited out, what lasts is named, and nothing is asked more often than needed."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Sequence
@@ -115,6 +116,31 @@ def test_a_request_that_is_refused_is_sent_once(status: int) -> None:
     ):
         ask(server)
     assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        ({"message": {"content": None}, "finish_reason": "length"}, "finish_reason length"),
+        ({"message": {}, "finish_reason": "content_filter: PROHIBITED"}, "content_filter: PROHIBITED"),
+        ({"message": {"content": "I wi"}, "finish_reason": "content_filter"}, "content_filter"),
+        ({"message": {"content": None, "refusal": "I cannot help"}}, "I cannot help"),
+    ],
+)
+def test_a_reply_that_stays_without_text_is_one_request_s_own(choice: dict[str, Any], why: str) -> None:
+    silent = json.dumps({"choices": [choice] * 2}).encode()
+    with (
+        serve(after(99, (200, {}, silent))) as server,
+        pytest.raises(RefusedError, match=f"a reply without text .*{why}"),
+    ):
+        ask(server)
+    assert len(server.bodies) == 3
+
+
+def test_of_several_answers_those_with_text_are_read() -> None:
+    choices = [{"message": {"content": text}} for text in (None, "yes")]
+    with serve(after(1, (200, {}, json.dumps({"choices": choices}).encode()))) as server:
+        assert ask(server) == [ChatCompletion(["yes"], None, 0)]
 
 
 @pytest.mark.parametrize("status", [301, 403, 404, 405, 451])

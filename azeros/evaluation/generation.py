@@ -1,7 +1,7 @@
 """Have a system answer a set: responses in the official file, kept as they come, so that a killed run goes on.
 
 Beside `NAME.jsonl` stands `NAME.run.json`, what the responses depend on; until the run is complete its rows are in
-`NAME.partial.jsonl`, official rows too, in the order in which they were asked for.
+`NAME.partial.jsonl`, official rows too, in the order in which they were asked for; those with `error` are asked for again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from azeros.errors import BenchmarkError
+from azeros.errors import BenchmarkError, EndpointError
 from azeros.evaluation.responses import read_responses, to_line, write_responses
 from azeros.evaluation.samples import Sample, SampleSet
 from azeros.evaluation.systems.base import Request, System
@@ -49,7 +49,8 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
     _claim(path, _record(name, system, chosen))
     order = _by_length(chosen.samples, system)
     if path.exists():
-        rows = _ask_again(system, chosen.samples, order, path)
+        rows = _read_whole(path, len(chosen.samples))
+        _ask_again(system, chosen.samples, rows, order, path)
     else:
         answered = _ask(system, [chosen.samples[index] for index in order], path)
         rows = [row for _, row in sorted(zip(order, answered, strict=True), key=lambda pair: pair[0])]
@@ -128,12 +129,15 @@ def _ask(system: System, samples: Sequence[Sample], path: Path) -> list[Row]:
     """Rows of `samples` in their order; whole batches that an earlier run left are taken from its file."""
     partial = _partial(path)
     rows = _resume(partial, samples, system.batch_size)
+    _ask_again(system, samples, rows, range(len(rows)), partial)
     with partial.open("a", encoding="utf-8") as file, track(path.stem, len(samples)) as advance:
         advance(len(rows))
         for start in range(len(rows), len(samples), system.batch_size):
-            answered = _respond(system, samples[start : start + system.batch_size])
+            answered, failure = _respond(system, samples[start : start + system.batch_size])
             file.writelines(map(to_line, answered))
             file.flush()
+            if failure:
+                raise failure
             rows += answered
             advance(len(answered))
     return rows
@@ -171,30 +175,41 @@ def _resume(partial: Path, samples: Sequence[Sample], batch_size: int) -> list[R
     return rows
 
 
-def _ask_again(system: System, samples: Sequence[Sample], order: Sequence[int], path: Path) -> list[Row]:
-    """The rows of a complete file, those that failed asked for once more, and in the file with each batch."""
+def _read_whole(path: Path, num_rows: int) -> list[Row]:
     rows = [dict(row.fields) for row in read_responses(path)]
-    if len(rows) != len(samples):
-        raise BenchmarkError(
-            f"{path}: {len(rows)} rows of a set of {len(samples)}; move it away and start again"
-        )
+    if len(rows) != num_rows:
+        raise BenchmarkError(f"{path}: {len(rows)} rows of a set of {num_rows}; move it away and start again")
+    return rows
+
+
+def _ask_again(
+    system: System, samples: Sequence[Sample], rows: list[Row], order: Sequence[int], path: Path
+) -> None:
+    """Ask once more for those of `rows` that failed, and put them into the list, and the list into the file, with each batch."""
     failed = [index for index in order if "error" in rows[index]]
     with track(path.stem, len(failed)) as advance:
         for start in range(0, len(failed), system.batch_size):
             batch = failed[start : start + system.batch_size]
-            for index, row in zip(batch, _respond(system, [samples[index] for index in batch]), strict=True):
+            answered, failure = _respond(system, [samples[index] for index in batch])
+            for index, row in zip(batch, answered, strict=True):
                 rows[index] = row
             write_responses(path, rows)
+            if failure:
+                raise failure
             advance(len(batch))
-    return rows
 
 
-def _respond(system: System, samples: Sequence[Sample]) -> list[Row]:
+def _respond(system: System, samples: Sequence[Sample]) -> tuple[list[Row], EndpointError | None]:
+    """Rows of `samples`, and what the system fails with after them; raises that if none of them is answered."""
     replies = system.respond([_suffixed(sample.request, system.choice_suffix) for sample in samples])
-    return [
+    failure = next((reply.failure for reply in replies if reply.failure), None)
+    if failure and all(reply.response is None for reply in replies):
+        raise failure
+    rows = [
         sample.result_row(reply.response) | ({} if reply.error is None else {"error": reply.error})
         for sample, reply in zip(samples, replies, strict=True)
     ]
+    return rows, failure
 
 
 def _suffixed(request: Request, choice_suffix: str | None) -> Request:

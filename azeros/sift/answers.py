@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from azeros.sift.profile import LLMProfile
 
 TRUNCATED = "<|truncated|>"
-FinishReason = Literal["stop", "length", "other_end"]
-"""It ended its turn, used up its tokens, or ended at a token that is not the turn's."""
+FinishReason = Literal["stop", "length", "other_end", "refused"]
+"""It ended its turn, used up its tokens, or ended at a token that is not the turn's; or its server refused the prompt."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Answer:
     """What the language model wrote."""
 
     text: str
-    """Ends in `<|truncated|>` where the model did not end its turn."""
+    """Ends in `<|truncated|>` where the model did not end its turn; the server's reason where it refused."""
     num_tokens: int
     finish_reason: FinishReason
 
@@ -79,7 +79,8 @@ def answer_all(
     """Answers to all `prompts`, in their order.
 
     Each finished batch is a line of the file `store`; a run that finds lines there asks for the rest only. As
-    batches depend on nothing but the prompts, it ends with what an uninterrupted run would.
+    batches depend on nothing but the prompts, it ends with what an uninterrupted run would. A store of refusals alone
+    counts for nothing: it may be the server that was not right.
 
     Args:
         backend: where the language model runs.
@@ -88,7 +89,7 @@ def answer_all(
         store: file for unfinished work, of the same prompts and settings.
 
     Raises:
-        EndpointError: a server cannot be reached, or refuses; what was finished is kept.
+        EndpointError: a server cannot be reached, or refuses all; what was finished is kept.
     """
     times = Counter(prompts)
     distinct = list(times)
@@ -127,4 +128,8 @@ def _stored(store: Path) -> dict[int, list[Answer]]:
         with store.open("r+b") as stream:
             stream.truncate(len(lines))
     batches = (json.loads(line) for line in lines.splitlines())
-    return {number: [Answer(**answer) for answer in found] for number, found in batches}
+    stored = {number: [Answer(**answer) for answer in found] for number, found in batches}
+    if all(answer.finish_reason == "refused" for found in stored.values() for answer in found):
+        store.write_bytes(b"")
+        return {}
+    return stored

@@ -225,12 +225,12 @@ def elicit(
     for what in ("text", *ATTRIBUTES):
         for mode in modes:
             hits = [
-                _tells(answer.text, what, prompt)
+                answer.finish_reason != "refused" and _tells(answer.text, what, prompt)
                 for (own, prompt), answer in zip(asked, answers, strict=True)
                 if own == mode and prompt.metadata[what] != UNKNOWN
             ]
             table.setdefault(what, {})[mode] = Coverage(sum(hits), len(hits))
-    return table, [_lengths(answers), _thoughts(answers), _recommend(table)]
+    return table, [*_refused(answers), _lengths(answers), _thoughts(answers), _recommend(table)]
 
 
 def _tells(answer: str, what: str, prompt: Prompt) -> bool:
@@ -242,8 +242,15 @@ def _tells(answer: str, what: str, prompt: Prompt) -> bool:
     return 2 * sum(word in answer.lower() for word in words) >= len(words)
 
 
+def _refused(answers: Sequence[Answer]) -> Iterator[Finding]:
+    reasons = [answer.text for answer in answers if answer.finish_reason == "refused"]
+    if reasons:
+        message = f"{len(reasons)} of {len(answers)} prompts are refused, the first by {reasons[0]}"
+        yield Finding("failed", "server", message)
+
+
 def _lengths(answers: Sequence[Answer]) -> Finding:
-    num = sum(answer.finish_reason != "stop" for answer in answers)
+    num = sum(answer.finish_reason in ("length", "other_end") for answer in answers)
     message = f"{num} of {len(answers)} answers do not end their turn within sift.max_new_tokens"
     return Finding("warning" if num > _MOST_TRUNCATED_SHARE * len(answers) else "ok", "length", message)
 

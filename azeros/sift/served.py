@@ -7,13 +7,17 @@ is said of decoding: the three named apply the model's own generation_config.jso
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from azeros.endpoint import Endpoint
+from azeros.endpoint import Endpoint, RefusedError, read_text
+from azeros.errors import EndpointError
 from azeros.params import OpenAIBackend
 from azeros.sift.answers import Answer, Finished
 from azeros.sift.profile import LLMProfile
+
+_log = logging.getLogger(__name__)
 
 
 class ServedLLM:
@@ -38,19 +42,42 @@ class ServedLLM:
         return [[index] for index in range(len(prompts))]
 
     def answer(self, batches: Mapping[int, Sequence[str]], finished: Finished) -> None:
-        """Raises EndpointError when the server refuses a request, or fails it as often as it is tried."""
+        """A prompt that the server refuses, or leaves without text, has its reason for an answer.
+
+        Raises EndpointError when the server refuses all, or fails a request as often as it is tried.
+        """
         asyncio.run(self._answer(batches, finished))
 
     async def _answer(self, batches: Mapping[int, Sequence[str]], finished: Finished) -> None:
-        async def answer_one(number: int, prompt: str) -> None:
-            finished(number, [await self._ask(prompt)])
+        queue = iter(batches.items())
+        failures: list[EndpointError] = []
+        refusals: list[RefusedError] = []
+
+        async def work() -> None:
+            """Take prompts until there are none; a call that is under way when another fails is still kept."""
+            for number, (prompt,) in queue:
+                try:
+                    finished(number, [await self._ask(prompt)])
+                except RefusedError as error:
+                    refusals.append(error)
+                    finished(number, [Answer(str(error), 0, "refused")])
+                except EndpointError as error:
+                    failures.append(error)
+                if failures:
+                    return
 
         try:
             async with self._endpoint, asyncio.TaskGroup() as group:
-                for number, (prompt,) in batches.items():
-                    group.create_task(answer_one(number, prompt))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+                for _ in range(self.settings.max_concurrency):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        if refusals:
+            _log.warning(
+                "%d of %d prompts are refused, the first by %s", len(refusals), len(batches), refusals[0]
+            )
+        if failures:
+            raise failures[0]
 
     async def _ask(self, prompt: str) -> Answer:
         body = {
@@ -63,7 +90,8 @@ class ServedLLM:
 
     def _read(self, content: Any) -> Answer:
         (choice,) = content["choices"]
-        text, num_tokens = choice["text"], content["usage"]["completion_tokens"]
+        text = read_text(choice["text"], choice)
+        num_tokens = content["usage"]["completion_tokens"]
         if choice["finish_reason"] == "length":
             return Answer.of(text, num_tokens, "length")
         # vLLM names the token that it stopped at where that is not the tokenizer's end token.

@@ -104,6 +104,8 @@ class TargetMaker:
         return Answer(text, len(ids) + 1, "stop")  # with the end of the turn
 
     def _judge(self, cut: Cut, prompt: Prompt, answer: Answer) -> Target | Rejected:
+        if answer.finish_reason == "refused":
+            return Rejected(cut.id, "refused by the server", answer.text)
         reason = unusable(answer.text, self.params.sift.unusable)
         if reason:
             return Rejected(cut.id, reason, answer.text)

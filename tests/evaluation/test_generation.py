@@ -132,6 +132,39 @@ def test_a_failing_item_is_recorded_and_asked_for_again() -> None:
     assert read_rows(FILE) == [{**ROWS[0], "response": "heard 4800 samples"}, *first[1:]]
 
 
+def test_a_reply_without_text_is_one_item_s_failure() -> None:
+    silent = {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}
+
+    def silent_once(number: int, body: dict[str, Any]) -> Reply:
+        if samples_in(body) == 4800:
+            return 200, {}, json.dumps(silent).encode()
+        return by_recording(number, body)
+
+    with serve(silent_once) as server:
+        assert ask(server).exit_code == 0
+        assert len(server.bodies) == len(ROWS) + 1  # it is tried twice
+    first, *others = read_rows(FILE)
+    assert first["response"] is None
+    assert "a reply without text (finish_reason content_filter)" in first["error"]
+    assert all("error" not in row for row in others)
+
+
+def test_what_was_answered_beside_a_failing_call_is_not_asked_for_again() -> None:
+    def one_down(number: int, body: dict[str, Any]) -> Reply:
+        return (503, {}, b"down") if samples_in(body) == 4800 + 1600 * 3 else by_recording(number, body)
+
+    with serve(one_down) as server:
+        result = ask(server)
+        assert result.exit_code == 1
+        assert "HTTP 503 down; what was done is kept" in complaint(result.stderr)
+        assert [row["response"] is None for row in read_rows(PARTIAL)] == [False] * 3 + [True]
+        asked = len(server.bodies)
+        server.reply = by_recording
+        assert ask(server).exit_code == 0
+    assert sorted(map(samples_in, server.bodies[asked:])) == [4800, 6400, 8000, 9600]
+    assert all("error" not in row for row in read_rows(FILE))
+
+
 def test_what_is_asked_again_is_kept_when_the_endpoint_then_fails() -> None:
     with serve(lambda *_: (400, {}, b"not now")) as server:
         assert ask(server).exit_code == 0
@@ -153,6 +186,20 @@ def test_a_recording_that_cannot_be_read_is_one_item_s_failure() -> None:
     assert errors[0] == ""
     assert "row group 0, row 1: audio data: unreadable" in errors[1]
     assert "row group 1, row 0: audio data: too short" in errors[2]
+
+
+def test_data_that_vanish_meanwhile_are_each_item_s_failure() -> None:
+    (parquet,) = Path("data/openbookqa").glob("*.parquet")
+
+    def vanish(number: int, body: dict[str, Any]) -> Reply:
+        parquet.unlink(missing_ok=True)
+        return by_recording(number, body)
+
+    with serve(vanish) as server:
+        assert ask(server).exit_code == 0
+    rows = read_rows(FILE)
+    assert [row["response"] is None for row in rows] == [True] * 5 + [False] * 2
+    assert "row 0: cannot be read" in rows[0]["error"]
 
 
 def test_an_endpoint_that_refuses_all_ends_the_run_and_keeps_what_was_answered() -> None:

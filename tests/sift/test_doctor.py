@@ -146,6 +146,18 @@ def test_answers_that_think_or_never_end_are_found(profile: LLMProfile) -> None:
     assert [finding.status for finding in found] == ["warning", "failed", "warning"]
 
 
+def test_what_a_server_says_when_it_refuses_tells_nothing() -> None:
+    class Refusing(Model):
+        def answer(self, batches: Mapping[int, Sequence[str]], finished: Finished) -> None:
+            for number in batches:
+                finished(number, [Answer("HTTP 400: a female, sad", 0, "refused")])
+
+    coverage, found = doctor.elicit(asked(), Refusing("", ""), lambda num: None)
+    assert found[0].status == "failed"
+    assert "prompts are refused, the first by HTTP 400: a female, sad" in found[0].message
+    assert {c.told for by_mode in coverage.values() for c in by_mode.values()} == {0}
+
+
 def test_the_command_asks_about_a_manifest_and_says_what_fails(tmp_path: Path) -> None:
     write_cuts([make_cut(f"cut{n}", f"paul wants {n} apples") for n in range(9)], tmp_path / "cuts.jsonl.gz")
     params = str(write_params(tmp_path / "params.yaml", {}))

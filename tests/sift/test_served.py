@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,49 @@ def test_lasting_trouble_is_named_and_finished_rows_are_kept(
         server.reply = lambda number, body: text_completion("fine")
         answer_all(llm, ["a", "b", "bad", "c"], lambda num: None, store)
     assert [sum(body["prompt"] == prompt for body in server.bodies) for prompt in "ab"] == [1, 1]
+
+
+def test_a_prompt_that_is_refused_stops_no_other_and_is_not_asked_again(
+    profile: LLMProfile, tmp_path: Path
+) -> None:
+    refusals = {"bad": (400, {}, b"content policy"), "cut": text_completion("I wi", "content_filter")}
+    prompts, store = ["a", "bad", "b", "cut", "c"], tmp_path / "store.jsonl"
+    with serve(lambda _, body: refusals.get(body["prompt"], text_completion("fine"))) as server:
+        found = answer_all(connect(profile, server.base_url), prompts, lambda num: None, store)
+        num_asked = len(server.bodies)
+        assert answer_all(connect(profile, server.base_url), prompts, lambda num: None, store) == found
+    assert len(server.bodies) == num_asked == 3 + 1 + 3
+    assert [answer.finish_reason for answer in found] == ["stop", "refused", "stop", "refused", "stop"]
+    assert "HTTP 400 content policy" in found[1].text
+    assert "a reply without text (finish_reason content_filter)" in found[3].text
+
+
+def test_a_server_that_refused_all_is_asked_again(profile: LLMProfile, tmp_path: Path) -> None:
+    store = tmp_path / "store.jsonl"
+    with serve(lambda *_: (400, {}, b"no max_tokens")) as server:
+        answer_all(connect(profile, server.base_url), ["a", "b"], lambda num: None, store)
+        server.reply = lambda number, body: text_completion("fine")
+        found = answer_all(connect(profile, server.base_url), ["a", "b"], lambda num: None, store)
+    assert [answer.text for answer in found] == ["fine", "fine"]
+
+
+def test_calls_under_way_when_one_fails_are_kept(profile: LLMProfile, tmp_path: Path) -> None:
+    failed, store = threading.Event(), tmp_path / "store.jsonl"
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        if body["prompt"] == "bad":
+            failed.set()
+            return 403, {}, b"the account is closed"
+        failed.wait(10)
+        time.sleep(0.3)
+        return text_completion("late")
+
+    with serve(reply) as server:
+        llm = connect(profile, server.base_url)
+        with pytest.raises(EndpointError, match="the account is closed"):
+            answer_all(llm, ["a", "bad", "b", "c", "d", "e"], lambda num: None, store)
+    assert sorted(json.loads(line)[0] for line in store.read_text().splitlines()) == [0, 2, 3]
+    assert len(server.bodies) == 4
 
 
 def test_a_full_disk_is_said_as_it_is(profile: LLMProfile) -> None:

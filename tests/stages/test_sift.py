@@ -32,6 +32,7 @@ from azeros.sift import shards
 from azeros.stages import sift
 from azeros.work import hash_files
 from tests.conftest import ROOT
+from tests.openai_server import KEY, Reply, serve
 from tests.sift.random_llm import save_random_llm
 from tests.small import digests, make_cut
 
@@ -294,6 +295,42 @@ def test_a_server_that_fails_leaves_no_output(params: Params) -> None:
         sift.run(with_sift(params, backend=backend), "bare", MANIFESTS, OUTPUT)
     assert not OUTPUT.exists()
     assert len(list(Path(".work/sift").glob("*/000000.jsonl"))) == 1
+
+
+def test_refused_prompts_are_rejects_and_a_broken_run_goes_on_to_the_same_bytes(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIFT_KEY", KEY)
+
+    def answer(_: int, body: dict[str, Any]) -> Reply:
+        if "number 3 " in body["prompt"]:
+            return 400, {}, b"content policy"
+        choice = {"text": body["prompt"][::-1], "finish_reason": "stop"}
+        return 200, {}, json.dumps({"choices": [choice], "usage": {"completion_tokens": 5}}).encode()
+
+    with serve(answer) as server:
+        backend = OpenAIBackend(
+            kind="openai", base_url=server.base_url, api_key_variable="SIFT_KEY", model="m",
+            max_concurrency=2, max_tries=1, timeout_s=10.0,
+        )  # fmt: skip
+        params = with_sift(params, backend=backend)
+        write_manifest(12)
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
+        whole = digests(OUTPUT)
+        shutil.rmtree(OUTPUT)
+        server.reply = lambda number, body: answer(0, body) if number < 12 + 7 else (403, {}, b"closed")
+        with pytest.raises(EndpointError, match="HTTP 403 closed"):
+            sift.run(params, "bare", MANIFESTS, OUTPUT)
+        asked, server.reply = len(server.bodies), answer
+        sift.run(params, "bare", MANIFESTS, OUTPUT)
+        assert len(server.bodies) == asked + 12 - 7
+    assert digests(OUTPUT) == whole
+    report = json.loads((OUTPUT / "report.json").read_text())
+    assert (report["rows_in"], report["rows_out"]) == (12, 11)
+    assert report["rejected"] == {"refused by the server": 1}
+    (line,) = (OUTPUT / "rejects.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == "cut3"
+    assert "HTTP 400 content policy" in json.loads(line)["detail"]
 
 
 def test_a_manifest_that_changes_meanwhile_is_refused(

@@ -51,7 +51,7 @@ def judge_file(
 
     Raises:
         BenchmarkError: a file or a row is not what it should be.
-        EndpointError: the endpoint fails, or the budget is spent.
+        EndpointError: the endpoint fails or refuses every row, or the budget is spent.
     """
     if benchmark == "airbench" and exchanged != (chat.pass_of(output.name) == "cir"):
         raise BenchmarkError(

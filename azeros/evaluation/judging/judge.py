@@ -49,22 +49,29 @@ class Verdicts:
     served_models: list[str]  # what the endpoint says answered
     num_unreadable: int
     num_calls: int
-    num_tokens: int
+    num_tokens: int  # counted by the endpoint, or else estimated
 
 
 def ask_judge(questions: Sequence[Question], settings: Judge, ledger: Ledger) -> Verdicts:
     """Answers from the ledger, and from the endpoint those that it lacks; an answer is in the ledger once given.
 
-    An answer that cannot be read is asked for again, up to `max_attempts` times in all; the last then stands.
+    An answer that cannot be read is asked for again, up to `max_attempts` times in all; the last then stands. Where the
+    endpoint counts no tokens, the budget goes by the length of what was asked and answered.
 
     Raises:
-        EndpointError: the endpoint fails, or the budget is spent. What was answered is in the ledger.
+        EndpointError: the endpoint fails or refuses every question, or the budget is spent. What was answered is in the
+            ledger.
     """
     job = _Job(settings, ledger)
     # Equal questions are asked once.
     missing = {question.key: question for question in questions if _missing(question, settings, ledger)}
     if missing:
         asyncio.run(job.run(list(missing.values())))
+    if questions and all(question.key in job.refused for question in questions):
+        raise EndpointError(
+            f"the judge refuses each of {len(questions)} questions, the first by {job.refused[questions[0].key]};"
+            " mend evaluate.judge"
+        )
     kept = [
         [] if question.key in job.refused else list(_kept(question, settings, ledger))
         for question in questions
@@ -146,13 +153,19 @@ class _Job:
         body = {**question.request, "n": len(missing)} if "n" in question.body else question.request
         completion = await endpoint.post("chat/completions", body, ChatCompletion.read)
         self.num_calls += 1
-        self.num_tokens += completion.num_tokens
+        self.num_tokens += completion.num_tokens or _estimate(question, completion)
         # An endpoint may give fewer answers than asked for; the rest stays missing.
         for place, ((sample, attempt), answer) in enumerate(zip(missing, completion.answers, strict=False)):
             tokens = 0 if place else completion.num_tokens
             self._ledger.add(
                 Judgement(question.request, sample, attempt, answer, completion.served_model, tokens)
             )
+
+
+def _estimate(question: Question, completion: ChatCompletion) -> int:
+    """Tokens of a call, rather too many: one for three bytes, which are a Chinese character or most of a short English word."""
+    said = [str(message["content"]) for message in question.body["messages"]] + completion.answers
+    return sum(len(text.encode()) for text in said) // 3
 
 
 def _last(question: Question, sample: int, settings: Judge, ledger: Ledger) -> Judgement | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from azeros.errors import AzerosError
+from azeros.errors import AudioError, AzerosError, EndpointError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,8 @@ class Recording:
         Raises:
             AudioError: it cannot be read, or is empty, too short or not finite.
         """
+        from pyarrow import ArrowException
+
         from azeros.data.audio import load_audio
 
         try:
@@ -36,6 +38,8 @@ class Recording:
         except AzerosError as error:
             error.args = (f"{self.name}: {error}",)
             raise
+        except (OSError, ArrowException) as error:
+            raise AudioError(f"{self.name}: cannot be read ({one_line(error)}); fetch it again") from error
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response, or None and why there is none."""
+    """A response, or None and why there is none.
+
+    Attributes:
+        response: what the system answered.
+        error: why it did not.
+        failure: why it can answer nothing more; the run ends with it once the other replies are kept.
+    """
 
     response: str | None
     error: str | None = None
+    failure: EndpointError | None = None
 
 
 class System(Protocol):
@@ -92,7 +103,8 @@ def answer_apart(
     """Replies by `answer`, which fails for a whole batch: the requests of a batch that fails are put one by one."""
     try:
         return [Reply(text) for text in answer(requests)]
-    except (AzerosError, RuntimeError) as error:  # torch raises the latter when memory runs out
+    # torch raises RuntimeError when memory runs out; transformers the others for an item that it cannot take.
+    except (AzerosError, RuntimeError, ValueError, IndexError) as error:
         if len(requests) == 1:
             return [Reply(None, " ".join(f"{type(error).__name__}: {error}".split()))]
     return [reply for request in requests for reply in answer_apart([request], answer)]

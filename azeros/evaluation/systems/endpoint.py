@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from azeros.endpoint import ChatCompletion, Endpoint, RefusedError
-from azeros.errors import AudioError
+from azeros.errors import AudioError, EndpointError
 from azeros.evaluation.systems.base import Modality, Recording, Reply, Request
 
 if TYPE_CHECKING:
@@ -44,11 +44,7 @@ class ServedModel:
         return {**self._settings.model_dump(mode="json", exclude=_OF_THE_CALL), "decoding": decoding}
 
     def respond(self, requests: Sequence[Request]) -> list[Reply]:
-        """Replies; a request that the endpoint refuses has its reason.
-
-        Raises:
-            EndpointError: the endpoint refuses all, or stays away.
-        """
+        """Replies; a request that the endpoint refuses has its reason, one for which it refuses all or stays away a failure."""
         return asyncio.run(self._respond(requests))
 
     async def _respond(self, requests: Sequence[Request]) -> list[Reply]:
@@ -62,6 +58,8 @@ class ServedModel:
             )
         except (AudioError, RefusedError) as error:
             return Reply(None, f"{type(error).__name__}: {error}")
+        except EndpointError as error:
+            return Reply(None, f"{type(error).__name__}: {error}", error)
         return Reply(completion.answers[0])
 
     def _body(self, request: Request) -> dict[str, Any]:

@@ -155,6 +155,21 @@ def test_an_endpoint_that_gives_one_answer_at_a_time_is_asked_for_the_others() -
     assert read_rows(Path("judged.jsonl"))[0]["score"] == ["0", "1", "2"]
 
 
+def test_a_row_whose_judgement_stays_without_text_is_refused() -> None:
+    silent = {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}] * 3}
+
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        if "question 2" in body["messages"][1]["content"]:
+            return 200, {}, json.dumps(silent).encode()
+        return completion("4", "4", "4")
+
+    with serve(reply) as server:
+        (line,) = summary(judge(server, ROWS))["refused"]
+    assert "a.jsonl line 3" in line
+    assert "a reply without text (finish_reason content_filter)" in line
+    assert [len(row["score"]) for row in read_rows(Path("judged.jsonl"))] == [3, 3, 0, 3, 3, 3]
+
+
 def test_a_row_that_the_judge_refuses_is_counted_and_the_others_go_on() -> None:
     def reply(number: int, body: dict[str, Any]) -> Reply:
         if "question 2" in body["messages"][1]["content"]:
@@ -178,6 +193,25 @@ def test_a_spent_budget_stops_the_run_and_the_next_run_goes_on() -> None:
         assert "the budget of 30 tokens a run is spent" in line
         assert len(server.bodies) == 3
         assert summary(judge(server, ROWS, max_concurrency=1, budget_tokens=30))["calls"] == 3
+
+
+def test_a_judge_that_counts_no_tokens_spends_the_budget_by_what_is_written() -> None:
+    uncounted = json.dumps({"choices": [{"message": {"content": "4"}}] * 3}).encode()
+    with serve(lambda *_: (200, {}, uncounted)) as server:
+        line = complaint(judge(server, ROWS, max_concurrency=1, budget_tokens=1000).stderr)
+        assert "the budget of 1000 tokens a run is spent" in line
+        num_asked = len(server.bodies)
+        num_bytes = [sum(len(message["content"]) for message in body["messages"]) for body in server.bodies]
+    assert 1 < num_asked < len(ROWS)
+    assert sum(num_bytes[:-1]) < 3 * 1000 <= sum(num_bytes) + 3 * num_asked
+
+
+def test_a_judge_that_refuses_every_row_is_named() -> None:
+    with serve(lambda *_: (400, {}, b"max_tokens is not supported")) as server:
+        line = complaint(judge(server, ROWS).stderr)
+    assert "the judge refuses each of 6 questions, the first by" in line
+    assert "HTTP 400 max_tokens is not supported; mend evaluate.judge" in line
+    assert not Path("judged.jsonl").exists()
 
 
 def test_both_passes_of_chat_are_judged_and_scored() -> None:

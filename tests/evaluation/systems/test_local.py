@@ -1,5 +1,6 @@
 """Systems in this process answer as the model itself does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,22 @@ def test_only_the_request_that_fails_has_no_response() -> None:
     replies = answer_apart([request(b"", transcript=text) for text in ("a", "large", "b")], answer)
     assert replies == [Reply("a"), Reply(None, "RuntimeError: out of memory"), Reply("b")]
     assert calls == [3, 1, 1, 1]
+
+
+def test_what_one_item_raises_is_its_own_failure() -> None:
+    def gone() -> bytes:
+        raise FileNotFoundError(2, "No such file or directory", "/data/x.wav")
+
+    def answer(requests: Sequence[Request]) -> list[str]:
+        for asked in requests:
+            asked.recording.load()
+            if asked.instruction:
+                raise ValueError("expects mel input features\nof length 3000")
+        return ["heard"] * len(requests)
+
+    sound = wav(0.5)
+    vanished = Request(Recording("x.wav", 1, gone), "", None)
+    replies = answer_apart([request(sound), vanished, request(sound, "too long")], answer)
+    assert [reply.response for reply in replies] == ["heard", None, None]
+    assert "AudioError: x.wav: cannot be read ([Errno 2] No such file" in str(replies[1].error)
+    assert replies[2].error == "ValueError: expects mel input features of length 3000"
