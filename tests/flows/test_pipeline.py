@@ -18,7 +18,7 @@ import pytest
 
 from azeros.errors import StageError
 from azeros.work import is_running
-from flows.stages import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
+from flows.stages import PARENT_VARIABLE, _is_killed, _process_group, run_stage, stages_in_order
 from tests.conftest import ROOT
 from tests.test_architecture import CARD, STAGES
 
@@ -161,6 +161,39 @@ def test_a_killed_flow_leaves_no_stage_behind_and_another_goes_on(toy: Path) -> 
     (toy / "killed").touch()
     assert run("count") == "Completed"
     assert (toy / "counted").read_text() == "xxx!"
+
+
+@pytest.mark.slow
+def test_a_killed_stage_has_another_try_and_a_failed_one_has_not(toy: Path) -> None:
+    (toy / "twice.sh").write_text(
+        "echo >> tries; test -e saved && cp saved out || { touch saved; kill -9 $$; }"
+    )
+    (toy / "wrong.sh").write_text("echo >> failures; exit 1")
+    (toy / "dvc.yaml").write_text(
+        "stages:\n  killed: {cmd: exec sh twice.sh, outs: [out]}\n  wrong: {cmd: sh wrong.sh, deps: [out]}\n"
+    )
+    with started_flow(toy) as flow:
+        output, _ = flow.communicate(timeout=PATIENCE_S)
+    assert "stage wrong failed" in output
+    assert (toy / "out").exists()
+    assert (toy / "tries").read_text() == "\n\n"
+    assert (toy / "failures").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "killed"),
+    [
+        (255, "failed to run: azeros train, exited with -9", True),
+        (255, "failed to run: azeros train, exited with 137", True),
+        (-signal.SIGSEGV, "", True),
+        (255, "failed to run: azeros train, exited with 1", False),
+        (255, "failed to run: azeros train, exited with -15", False),
+        (255, "'./dvc.yaml' is invalid", False),
+        (130, "azeros: interrupted", False),
+    ],
+)
+def test_death_by_a_signal_is_told_from_failure(exit_code: int, said: str, killed: bool) -> None:
+    assert _is_killed(exit_code, said) == killed
 
 
 @pytest.fixture
