@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, get_run_logger, task
@@ -19,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from azeros.errors import StageError
+from azeros.errors import StageError, one_line
 
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # under this name the stages find their MLflow parent run
 _GRACE_S = 10.0  # for a cancelled stage to tidy up
@@ -43,14 +44,23 @@ class KilledError(StageError):
 
 
 def stages_in_order() -> list[str]:
-    """Addresses of all stages (`sift@tiny_s`), each after those it depends on, always in the same order."""
+    """Addresses of all stages (`sift@tiny_s`), each after those it depends on, always in the same order.
+
+    Raises StageError where there is no pipeline that DVC can read.
+    """
     import networkx as nx
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        graph = repo.index.graph.reverse()  # DVC's edges lead from a stage to its dependencies
-        order = nx.lexicographical_topological_sort(graph, key=lambda stage: stage.addressing)
-        return [stage.addressing for stage in order if stage.cmd]
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph.reverse()  # DVC's edges lead from a stage to its dependencies
+            order = nx.lexicographical_topological_sort(graph, key=lambda stage: stage.addressing)
+            return [stage.addressing for stage in order if stage.cmd]
+    except DvcException as error:
+        raise StageError(
+            f"no pipeline in {Path.cwd()}: {one_line(error)}; go to a clone of the project, where dvc.yaml is"
+        ) from error
 
 
 def word_of(stage: str) -> str:

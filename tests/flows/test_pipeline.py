@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from azeros.errors import StageError
+from azeros.params import load_params
 from azeros.work import is_running
 from flows.stages import PARENT_VARIABLE, _is_killed, _process_group, run_stage, stages_in_order
 from tests.conftest import ROOT
@@ -62,6 +63,20 @@ def test_the_flow_runs_the_stages_of_the_project(monkeypatch: pytest.MonkeyPatch
     assert set(words) == {*STAGES, CARD}
     assert words.index("prepare") < words.index(CARD) < words.index("sift")
     assert words.index("prepare") < words.index("sift") < words.index("train") < words.index("package")
+
+
+@pytest.mark.parametrize("argument", [[], ["serve"]])
+def test_a_folder_without_a_pipeline_is_one_line(tmp_path: Path, argument: list[str]) -> None:
+    command = [sys.executable, "-m", "flows.pipeline", *argument]
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment_of(tmp_path), capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(
+        f"flows.pipeline: no pipeline in {tmp_path}: you are not inside of a DVC repository"
+    )
 
 
 def test_a_stage_runs_once_and_is_then_cached(toy: Path) -> None:
@@ -205,6 +220,7 @@ def releasable(toy: Path) -> Path:
         PIPELINE.replace("exit 3", "exit 0")
         + """
   evaluate: {cmd: "mkdir -p reports/evaluate; cp measured.json reports/evaluate/metrics.json", outs: [reports/evaluate]}
+  settings: {cmd: cp params.yaml settings, deps: [params.yaml], outs: [settings]}
   package: {cmd: "mkdir -p models/azeros; cp last models/azeros/weights", deps: [last], outs: [models/azeros]}
 """
     )
@@ -245,7 +261,8 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
             found = ask("run", "train-azeros", "-p", 'overrides=["seed=2"]', "--watch")
     assert "Completed" in found.stdout, found.stdout
     assert (releasable / "last").read_text() == "11"
-    assert "seed: 2" in (releasable / "params.yaml").read_text()
+    assert load_params(releasable / "settings").seed == 2
+    assert (releasable / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
 def answers(address: str) -> bool:
