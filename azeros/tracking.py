@@ -4,15 +4,18 @@ Beside `azeros.registry` and `azeros.journal`, the only module that knows MLflow
 once, and the journal has the figures that are still to come, which the next stage delivers.
 """
 
+import hashlib
 import json
 import logging
 import os
+import platform
 import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +34,7 @@ EXPERIMENT = "azeros"
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # names the pipeline run that a stage belongs to: any unique text
 PIPELINE_TAG = "azeros.pipeline"  # holds that name, on the parent run
 MODEL_TAG = "azeros.model_sha256"  # on the run that packaged a model: the way back from its files
+_LOCK = Path("dvc.lock")  # says what the stage reads: the hashes of all data that is there when it begins
 _DEFAULT_STORE = "sqlite:///mlflow.db"
 _SQLITE = "sqlite:///"
 _FLUSH_EVERY_S = 5.0  # a write to the store takes some 20 ms, too much for every training step
@@ -190,6 +194,8 @@ def stage_run(name: str, params: Mapping[str, Any]) -> Iterator[StageRun]:
         _warn(error)
         journal.keep([{"run": name, "run_id": None, "params": flatten(params)}])
         run = StageRun(name, None)
+    if _LOCK.is_file():
+        run.log_artifact(_LOCK)
     try:
         yield run
     except Exception:
@@ -316,11 +322,14 @@ def _ancestor_dvc() -> str | None:
 
 
 def _origin() -> dict[str, str]:
-    """Tags that say which code and which DVC stage a run comes from."""
+    """Tags that say which code, which DVC stage and which data a run comes from, and what it ran on."""
     tags = {
         "mlflow.source.git.commit": git("rev-parse", "HEAD"),
         "git.changed_files": git("status", "--porcelain", "--untracked-files=no"),
         "dvc.stage": os.environ.get("DVC_STAGE"),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
+        "dvc.lock_sha256": hashlib.sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.is_file() else None,
+        "python": platform.python_version(),
+        "torch": version("torch"),
     }
     return {key: value for key, value in tags.items() if value}

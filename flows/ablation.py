@@ -23,7 +23,8 @@ from azeros.overrides import check_override
 from azeros.params import read_yaml
 from azeros.tracking import store_uri
 from azeros.work import WORK_ROOT, write_text
-from flows.pipeline import PARAMS, some_server
+from flows.checkout import PARAMS, own_checkout
+from flows.pipeline import some_server
 from flows.stages import run_dvc
 
 VARIANTS = Path("flows/ablation.yaml")
@@ -42,8 +43,9 @@ def ablation(names: Sequence[str] = ()) -> None:
         names: of variants; none: all.
     """
     variants = read_variants(names)
-    for name, settings in variants.items():
-        run_variant.with_options(task_run_name=name)(name, settings)
+    with own_checkout():  # DVC copies it for each variant
+        for name, settings in variants.items():
+            run_variant.with_options(task_run_name=name)(name, settings)
     report = to_report({name: read_figures(name) for name in variants})
     write_text(REPORT, report)
     create_markdown_artifact(report, key="ablation")

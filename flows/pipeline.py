@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -17,12 +16,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import PositiveInt
 
 from azeros.errors import AzerosError, StageError
-from azeros.overrides import override, read_overrides
 from azeros.params import load_params
+from flows.checkout import PARAMS, own_checkout
 from flows.plugin import DEFAULT_DEPLOYMENT
 from flows.stages import run_stages, stages_in_order, word_of
 
-PARAMS = Path("params.yaml")
 _SERVER_TIMEOUT_S = 3.0
 
 
@@ -31,43 +29,37 @@ def train_azeros(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: 
     """Bring every stage of dvc.yaml up to date and release the model.
 
     Args:
-        overrides: settings to write into params.yaml first, like `train.stage1.num_steps=500`, and files of such
-            settings, like `flows/paper.yaml`.
+        overrides: settings of this run alone, like `train.stage1.num_steps=500`, and files of such settings, like
+            `flows/paper.yaml`.
         workers: so many corpora are prepared at a time, and in so many parts, one a GPU, a set gets its targets.
         dask: address of a Dask scheduler, `tcp://host:8786`, whose workers do these parts, each in a checkout that shares
             its files with this one; none: this machine does them.
     """
-    change_settings(overrides)
-    run_stages(stages_in_order(), workers, dask)
-    release_model()
+    with own_checkout(overrides):
+        run_stages(stages_in_order(), workers, dask)
+        release_model()
 
 
 @flow(name="prepare-data")
 def prepare_data(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: str | None = None) -> None:
     """Make the manifests of every corpus, their card, and the targets of every set; the arguments are those of `train-azeros`."""
-    change_settings(overrides)
     words = ("prepare", "card", "sift")
-    run_stages([stage for stage in stages_in_order() if word_of(stage) in words], workers, dask)
+    with own_checkout(overrides):
+        run_stages([stage for stage in stages_in_order() if word_of(stage) in words], workers, dask)
 
 
 @flow(name="evaluate")
 def evaluate(overrides: Sequence[str] = ()) -> None:
     """Evaluate the models that are there, and put them to the benchmarks."""
-    change_settings(overrides)
-    run_stages([stage for stage in stages_in_order() if word_of(stage) in ("evaluate", "benchmark")])
+    with own_checkout(overrides):
+        run_stages([stage for stage in stages_in_order() if word_of(stage) in ("evaluate", "benchmark")])
 
 
 @flow(name="release")
 def release() -> None:
     """Register the packaged model; it becomes the champion if it wins."""
-    release_model()
-
-
-def change_settings(overrides: Sequence[str]) -> None:
-    """Write overrides into params.yaml, where `git diff` shows them; Prefect keeps them with the run."""
-    if overrides:
-        override(PARAMS, read_overrides(overrides))
-        get_run_logger().info("params.yaml now has %s", ", ".join(overrides))
+    with own_checkout():
+        release_model()
 
 
 @task(name="release", task_run_name="release")
@@ -90,7 +82,10 @@ def _server_answers() -> bool:
 
 def main(arguments: list[str]) -> None:
     """Run the flow once, or with `serve` wait for runs that Prefect schedules."""
-    if arguments == ["serve"]:
+    if arguments not in ([], ["serve"]):
+        raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
+    stages_in_order()  # what is wrong with the pipeline is said at once
+    if arguments:
         if not _server_answers():
             raise StageError(
                 f"no Prefect server at {PREFECT_API_URL.value()}; start it: prefect server start"
@@ -100,8 +95,6 @@ def main(arguments: list[str]) -> None:
         deployments: list[Any] = [flow.to_deployment(name=DEFAULT_DEPLOYMENT) for flow in flows]
         paper: Any = train_azeros.to_deployment(name="paper", parameters={"overrides": ["flows/paper.yaml"]})
         serve(*deployments, paper, limit=1)
-    elif arguments:
-        raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
     else:
         with some_server():
             train_azeros()

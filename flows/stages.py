@@ -1,27 +1,33 @@
 """What the flows do: stages of dvc.yaml as Prefect tasks, in the order that DVC's graph gives, some of them side by side."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, get_run_logger, task
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from azeros.errors import StageError
+from azeros.errors import StageError, one_line
 
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # under this name the stages find their MLflow parent run
 _GRACE_S = 10.0  # for a cancelled stage to tidy up
+_RETRY_DELAY_S = 10.0  # until a machine that ran out of memory has some again
+_EXITED = re.compile(r"exited with (-?\d+)")  # DVC's word on a stage
 _running: set[subprocess.Popen[str]] = set()  # in whatever thread
+_leaving = threading.Event()  # threads that are left begin nothing more
 _MORTAL = """
 import os, sys
 from azeros.work import die_with_parent
@@ -33,15 +39,28 @@ os.execvp(sys.argv[1], sys.argv[1:])
 Call = tuple[Task[..., Any], dict[str, Any]]
 
 
+class KilledError(StageError):
+    """A signal ended a stage that nobody cancelled: the machine ran out of memory, or somebody killed it."""
+
+
 def stages_in_order() -> list[str]:
-    """Addresses of all stages (`sift@tiny_s`), each after those it depends on, always in the same order."""
+    """Addresses of all stages (`sift@tiny_s`), each after those it depends on, always in the same order.
+
+    Raises StageError where there is no pipeline that DVC can read.
+    """
     import networkx as nx
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    with Repo() as repo:
-        graph = repo.index.graph.reverse()  # DVC's edges lead from a stage to its dependencies
-        order = nx.lexicographical_topological_sort(graph, key=lambda stage: stage.addressing)
-        return [stage.addressing for stage in order if stage.cmd]
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph.reverse()  # DVC's edges lead from a stage to its dependencies
+            order = nx.lexicographical_topological_sort(graph, key=lambda stage: stage.addressing)
+            return [stage.addressing for stage in order if stage.cmd]
+    except DvcException as error:
+        raise StageError(
+            f"no pipeline in {Path.cwd()}: {one_line(error)}; go to a clone of the project, where dvc.yaml is"
+        ) from error
 
 
 def word_of(stage: str) -> str:
@@ -60,6 +79,7 @@ def run_stages(stages: Sequence[str], workers: int = 1, dask: str | None = None)
     Raises StageError if a stage fails, or prefect-dask is not installed.
     """
     pipeline = f"prefect:{flow_run.id}"
+    _leaving.clear()
     with _runner(workers, dask) as runner:
         for word, group in groupby(stages, word_of):
             if word == "prepare":  # no corpus depends on another
@@ -88,6 +108,7 @@ def _at_once(runner: TaskRunner[Any], calls: Sequence[Call]) -> None:
         for future in futures:
             future.wait()
     except BaseException:
+        _leaving.set()
         for future in futures:
             future.wrapped_future.cancel()  # those that have not begun
         for process in list(_running):
@@ -126,7 +147,12 @@ def _is_done(stage: str) -> bool:
     return True
 
 
-@task(name="sift")
+def _was_killed(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage deserves another try: it goes on from its own saved work, while an error would come again."""
+    return isinstance(state.data, KilledError)
+
+
+@task(name="sift", retries=1, retry_delay_seconds=_RETRY_DELAY_S, retry_condition_fn=_was_killed)
 def run_shard(stage: str, index: int, num: int, pipeline: str) -> None:
     """Answer one of `num` parts of a set, counted from 1, and keep the answers in .work for the stage itself.
 
@@ -141,7 +167,7 @@ def run_shard(stage: str, index: int, num: int, pipeline: str) -> None:
     _run(f"part {index}/{num} of {stage}", command, environment, shlex.join(command))
 
 
-@task
+@task(retries=1, retry_delay_seconds=_RETRY_DELAY_S, retry_condition_fn=_was_killed)
 def run_stage(stage: str, pipeline: str) -> State[None]:
     """Have DVC bring one stage up to date; the state is named `Cached` if there was nothing to do.
 
@@ -164,6 +190,8 @@ def run_dvc(what: str, arguments: Sequence[str], environment: Mapping[str, str],
 
 
 def _run(what: str, command: list[str], environment: Mapping[str, str], remedy: str) -> list[str]:
+    if _leaving.is_set():
+        raise StageError(f"{what}: the run was cancelled")
     logger = get_run_logger()
     lines: list[str] = []
     with _process_group(command, {"PYTHONUNBUFFERED": "1", **environment}) as process:
@@ -173,8 +201,18 @@ def _run(what: str, command: list[str], environment: Mapping[str, str], remedy: 
             lines.append(line)
         exit_code = process.wait()
     if exit_code:
-        raise StageError(f"{what} failed ({exit_code}): {' | '.join(lines[-2:])}; try: {remedy}")
+        last = " | ".join(lines[-2:])
+        kind = KilledError if _is_killed(exit_code, last) and not _leaving.is_set() else StageError
+        raise kind(f"{what} failed ({exit_code}): {last}; try: {remedy}")
     return lines
+
+
+def _is_killed(exit_code: int, last: str) -> bool:
+    """Whether a signal other than a polite one ended a command, or the stage that DVC ran for it."""
+    told = _EXITED.search(last)
+    code = int(told[1]) if told else exit_code
+    number = -code if code < 0 else code - 128  # as a shell reports it
+    return number in signal.valid_signals() - {signal.SIGINT, signal.SIGTERM}
 
 
 @contextmanager

@@ -32,7 +32,7 @@ NOT_RUN = {
     "prefect server start": "a server: tests/flows/test_pipeline.py",
     "python -m flows.pipeline": "starts a server, and with `serve` needs one: tests/flows/test_pipeline.py",
     "prefect work-pool": "asks that server",
-    "prefect deploy ": "asks that server",
+    "prefect --no-prompt deploy": "asks that server",
     "prefect worker": "waits for that server's runs",
     "prefect deployment": "asks that server: tests/flows/test_pipeline.py",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui": "a server: docs/pictures.py",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from azeros.params import load_params
 from azeros.tracking import EXPERIMENT, PARENT_VARIABLE, PIPELINE_TAG, flatten, stage_run
@@ -138,10 +139,16 @@ def test_runs_say_which_code_made_them(
         subprocess.run([*git, *arguments], cwd=here, check=True)
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=here, text=True).strip()
     monkeypatch.setenv("DVC_STAGE", "train@stage1")
+    (here / "dvc.lock").write_text("stages: {}")
     with stage_run("train", {}) as run:
         assert run.id is not None
     tags = client.get_run(run.id).data.tags
     assert (tags["mlflow.source.git.commit"], tags["dvc.stage"]) == (head, "train@stage1")
+    assert tags["python"] == sys.version.split()[0]
+    assert tags["torch"] == torch.__version__
+    told = subprocess.check_output(["sha256sum", "dvc.lock"], cwd=here, text=True)
+    assert told.split()[0] == tags["dvc.lock_sha256"]
+    assert Path(client.download_artifacts(run.id, "dvc.lock")).read_text() == "stages: {}"
 
 
 def test_the_dvc_above_a_stage_names_the_pipeline_run(tmp_path: Path) -> None:

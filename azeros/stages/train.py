@@ -120,7 +120,10 @@ def _run(
     with ExitStack() as stack:
         run_log = None
         if processes.is_first:
-            run_log = stack.enter_context(tracking.stage_run(f"train@{name}", stage.model_dump(mode="json")))
+            settings = stage.model_dump(mode="json") | params.model_dump(
+                mode="json", include={"seed", "foundation", "filter"}
+            )
+            run_log = stack.enter_context(tracking.stage_run(f"train@{name}", settings))
             draft = stack.enter_context(stage_output(output))
         model = trainable_model(params, name, inputs, processes)
         with processes.one_after_the_first():

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from azeros.errors import StageError
+from azeros.params import load_params
 from azeros.work import is_running
-from flows.stages import PARENT_VARIABLE, _process_group, run_stage, stages_in_order
+from flows.stages import PARENT_VARIABLE, _is_killed, _process_group, run_stage, stages_in_order
 from tests.conftest import ROOT
 from tests.test_architecture import CARD, STAGES
 
@@ -62,6 +63,20 @@ def test_the_flow_runs_the_stages_of_the_project(monkeypatch: pytest.MonkeyPatch
     assert set(words) == {*STAGES, CARD}
     assert words.index("prepare") < words.index(CARD) < words.index("sift")
     assert words.index("prepare") < words.index("sift") < words.index("train") < words.index("package")
+
+
+@pytest.mark.parametrize("argument", [[], ["serve"]])
+def test_a_folder_without_a_pipeline_is_one_line(tmp_path: Path, argument: list[str]) -> None:
+    command = [sys.executable, "-m", "flows.pipeline", *argument]
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment_of(tmp_path), capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(
+        f"flows.pipeline: no pipeline in {tmp_path}: you are not inside of a DVC repository"
+    )
 
 
 def test_a_stage_runs_once_and_is_then_cached(toy: Path) -> None:
@@ -163,6 +178,39 @@ def test_a_killed_flow_leaves_no_stage_behind_and_another_goes_on(toy: Path) -> 
     assert (toy / "counted").read_text() == "xxx!"
 
 
+@pytest.mark.slow
+def test_a_killed_stage_has_another_try_and_a_failed_one_has_not(toy: Path) -> None:
+    (toy / "twice.sh").write_text(
+        "echo >> tries; test -e saved && cp saved out || { touch saved; kill -9 $$; }"
+    )
+    (toy / "wrong.sh").write_text("echo >> failures; exit 1")
+    (toy / "dvc.yaml").write_text(
+        "stages:\n  killed: {cmd: exec sh twice.sh, outs: [out]}\n  wrong: {cmd: sh wrong.sh, deps: [out]}\n"
+    )
+    with started_flow(toy) as flow:
+        output, _ = flow.communicate(timeout=PATIENCE_S)
+    assert "stage wrong failed" in output
+    assert (toy / "out").exists()
+    assert (toy / "tries").read_text() == "\n\n"
+    assert (toy / "failures").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "killed"),
+    [
+        (255, "failed to run: azeros train, exited with -9", True),
+        (255, "failed to run: azeros train, exited with 137", True),
+        (-signal.SIGSEGV, "", True),
+        (255, "failed to run: azeros train, exited with 1", False),
+        (255, "failed to run: azeros train, exited with -15", False),
+        (255, "'./dvc.yaml' is invalid", False),
+        (130, "azeros: interrupted", False),
+    ],
+)
+def test_death_by_a_signal_is_told_from_failure(exit_code: int, said: str, killed: bool) -> None:
+    assert _is_killed(exit_code, said) == killed
+
+
 @pytest.fixture
 def releasable(toy: Path) -> Path:
     """The toy with what a release takes: settings, a packaged model and its figures."""
@@ -172,6 +220,7 @@ def releasable(toy: Path) -> Path:
         PIPELINE.replace("exit 3", "exit 0")
         + """
   evaluate: {cmd: "mkdir -p reports/evaluate; cp measured.json reports/evaluate/metrics.json", outs: [reports/evaluate]}
+  settings: {cmd: cp params.yaml settings, deps: [params.yaml], outs: [settings]}
   package: {cmd: "mkdir -p models/azeros; cp last models/azeros/weights", deps: [last], outs: [models/azeros]}
 """
     )
@@ -212,7 +261,8 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
             found = ask("run", "train-azeros", "-p", 'overrides=["seed=2"]', "--watch")
     assert "Completed" in found.stdout, found.stdout
     assert (releasable / "last").read_text() == "11"
-    assert "seed: 2" in (releasable / "params.yaml").read_text()
+    assert load_params(releasable / "settings").seed == 2
+    assert (releasable / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
 def answers(address: str) -> bool:

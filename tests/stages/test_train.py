@@ -62,6 +62,9 @@ def test_what_is_answered_meanwhile_is_tracked(inputs: Path) -> None:
     assert table["columns"] == ["step", "said", "read", "heard"]
     assert [row[0] for row in table["data"]] == ["40", "40"]
     assert "gap_agreement" in runs[-1].data.metrics
+    settings = runs[-1].data.params
+    assert {"seed", "foundation.llm.path", "schedule.base_lr"} <= settings.keys()
+    assert [key for key in settings if key.startswith("filter.")]
 
 
 def test_validation_needs_a_split_to_validate_on(inputs: Path) -> None:
