@@ -18,6 +18,7 @@ import torch
 from azeros.errors import AzerosError, OverloadError, RequestError
 from azeros.model.config import AUDIO_TOKEN
 from azeros.model.embedding import embed_rows
+from azeros.model.encoding import FRAMES_PER_S
 from azeros.serving.ask import Ask
 from azeros.serving.audio import AudioCache, Clip
 from azeros.serving.batch import Batch
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 # How much audio is encoded before the answers that run get their next token. A GPU gains much by encoding it together; a
 # CPU a little, and there first tokens need not wait for each other.
 _AT_ONCE_ON_CPU_S, _AT_ONCE_S = 4.0, 200.0  # for each thread that encodes
+# Characters that are made tokens of at once where there is much text, and tokens that a cut through it may add.
+_PIECE, _SEAM = 2**16, 16
 
 
 class Engine:
@@ -43,6 +46,7 @@ class Engine:
     Attributes:
         max_tokens: positions of the language model, for a conversation with its audio and its answer.
         max_audio_s: longest clip in seconds.
+        max_conversation_s: seconds of audio beyond which no conversation fits into `max_tokens`.
     """
 
     def __init__(
@@ -50,6 +54,11 @@ class Engine:
     ) -> None:
         self.max_tokens: int = model.llm.config.get_text_config().max_position_embeddings
         self.max_audio_s: float = model.config.max_audio_s
+        tokens_per_s = sum(
+            FRAMES_PER_S / encoder.stride / getattr(model, f"{branch}_encoder_projector").rate
+            for branch, encoder in model.encoders().items()
+        )
+        self.max_conversation_s: float = self.max_tokens / tokens_per_s
         self._model = model
         self._max_batch_size = settings.max_batch_size
         self._max_queue_size = settings.max_queue_size
@@ -93,6 +102,7 @@ class Engine:
             RequestError: the conversation is longer than the language model takes, even without its audio, or has not
                 one slot for a clip.
         """
+        self._check_text(ask)
         ask.ids = self._model.processor.encode_inference(ask.messages, self._model.audio_token_wrapped)
         slots = self._model.processor.num_slots(ask.ids)
         if slots != len(ask.clips) * self._slots_each:
@@ -111,6 +121,28 @@ class Engine:
             self._changed.notify()
         self._thread.join()
         self._encoders.shutdown()
+
+    def _check_text(self, ask: Ask) -> None:
+        """Refuse text of megabytes before all of it is made tokens of."""
+        contents = [message["content"] for message in ask.messages]
+        texts = [content for content in contents if isinstance(content, str)]
+        texts += [
+            part["text"]
+            for content in contents
+            if not isinstance(content, str)
+            for part in content
+            if part["type"] == "text"
+        ]
+        pieces = [text[at : at + _PIECE] for text in texts for at in range(0, len(text), _PIECE)]
+        room = self.max_tokens
+        for piece in pieces if len(pieces) > len(texts) else ():
+            room -= max(len(self._model.tokenizer(piece, add_special_tokens=False)["input_ids"]) - _SEAM, 0)
+            if room < 0:
+                raise RequestError(
+                    f"the messages have more text than the {self.max_tokens} tokens that the language model takes; ask for less",
+                    "context_length_exceeded",
+                    "messages",
+                )
 
     def _check_length(self, ask: Ask) -> None:
         if len(ask.ids) + ask.sampling.max_tokens > self.max_tokens:

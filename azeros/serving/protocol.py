@@ -178,12 +178,17 @@ class ChatRequest(_Strict):
         named = {name: value for name, value in given.items() if value is not None}
         return Sampling(min_tokens=self.min_tokens, seed=self.seed, stop=tuple(self.stop), **named)  # type: ignore[arg-type]
 
-    def conversation(self, max_audio_s: float) -> tuple[list[Message], list[Clip]]:
+    def conversation(self, max_audio_s: float, max_conversation_s: float) -> tuple[list[Message], list[Clip]]:
         """The messages as the model takes them, and their clips in order.
 
+        Args:
+            max_audio_s: of one clip.
+            max_conversation_s: of all of them; no more are decoded.
+
         Raises:
-            RequestError: an audio cannot be used; its place is named.
+            RequestError: an audio cannot be used, or there is too much of it; its place is named.
         """
+        heard_s = 0.0
         messages: list[Message] = []
         clips: list[Clip] = []
         if self.audio:
@@ -202,6 +207,14 @@ class ChatRequest(_Strict):
                 except AudioError as error:
                     where = f"messages.{index}.content.{number}.input_audio"
                     raise RequestError(f"{where}: {error}", "invalid_audio", where) from error
+                heard_s += clip.duration_s
+                if heard_s > max_conversation_s:
+                    where = f"messages.{index}.content.{number}.input_audio"
+                    raise RequestError(
+                        f"{where}: with it the conversation has more than {max_conversation_s:.0f} s of audio, ask about less",
+                        "context_length_exceeded",
+                        where,
+                    )
                 clips.append(clip)
                 parts.append(clip.part())
             messages.append({"role": "user", "content": parts})

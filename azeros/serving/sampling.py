@@ -13,6 +13,9 @@ from torch import Tensor
 
 from azeros.model.generation import GREEDY
 
+# Scores divided by less leave float32's range; the likeliest token has all of the probability long before.
+_COLDEST = 1e-5
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -43,7 +46,7 @@ class Sampling:
 def choose(scores: Tensor, samplings: Sequence[Sampling], generators: Sequence[torch.Generator]) -> list[int]:
     """The next token of each row: scores (B, V) float32, one setting and one generator a row."""
     tokens = scores.argmax(dim=-1)
-    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature >= _COLDEST]
     if drawn:
         rows = torch.tensor(drawn, device=scores.device)
         temperature = scores.new_tensor([samplings[row].temperature for row in drawn])
@@ -57,9 +60,11 @@ def _draw(scores: Tensor, top_p: Tensor, points: Tensor) -> Tensor:
     """Tokens (B,) that points (B,) in [0, 1) fall on, the likeliest first; top_p (B,)."""
     probabilities, order = scores.softmax(dim=-1).sort(dim=-1, descending=True)
     before = probabilities.cumsum(dim=-1) - probabilities
-    kept = probabilities.masked_fill(before >= top_p[:, None], 0.0)
+    left_out = before >= top_p[:, None]
+    left_out[:, 0] = False  # the likeliest can always be drawn, if float32 makes top_p 0, too
+    kept = probabilities.masked_fill(left_out, 0.0)
     ends = kept.cumsum(dim=-1)
     # A point at the very end of the kept share would fall behind it by rounding.
-    last = (kept > 0).sum(dim=-1, keepdim=True) - 1
+    last = ((kept > 0).sum(dim=-1, keepdim=True) - 1).clamp(min=0)
     index = torch.searchsorted(ends, points[:, None] * ends[:, -1:], right=True).minimum(last)
     return order.gather(1, index)[:, 0]

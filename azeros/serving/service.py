@@ -51,7 +51,7 @@ class ChatService:
     """Reads requests in threads of its own and answers them with an engine.
 
     Attributes:
-        model_id: what requests call the model: its hub id, or its folder's name.
+        model_id: what requests call the model.
     """
 
     def __init__(self, settings: ServingSettings, observer: Observer | None = None) -> None:
@@ -62,8 +62,7 @@ class ChatService:
             ParamsError: the talker of the settings is not there.
         """
         source = settings.model or chat.PACKAGED
-        is_folder = Path(source).is_dir()
-        self.model_id = Path(source).resolve().name if is_folder else str(source)
+        self.model_id = settings.model_name
         self._created = int(time.time())
         self._engine = Engine(chat.load(source, settings.revision, settings.dtype), settings, observer)
         self._readers = ThreadPoolExecutor(_NUM_READERS, "azeros reader")
@@ -88,6 +87,7 @@ class ChatService:
         """The model as /v1/models shows it, with what it takes at most."""
         limits = {
             "max_audio_s": self._engine.max_audio_s,
+            "max_conversation_audio_s": self._engine.max_conversation_s,
             "max_context_tokens": self._engine.max_tokens,
             "max_messages": MAX_MESSAGES,
             "default_max_tokens": Sampling().max_tokens,
@@ -118,7 +118,7 @@ class ChatService:
         self.check_model(request.model)
         if request.audio:
             self._check_voice(request.audio.voice)
-        messages, clips = request.conversation(self._engine.max_audio_s)
+        messages, clips = request.conversation(self._engine.max_audio_s, self._engine.max_conversation_s)
         return request, Conversation(messages, clips, request.sampling)
 
     def _check_voice(self, name: str) -> None:

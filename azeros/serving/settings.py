@@ -20,6 +20,8 @@ class ServingSettings(BaseModel):
 
     model: str | None = None
     """Folder or hub id; without one, the packaged model of this repository."""
+    model_name: str = Field(default="azeros", min_length=1)
+    """What requests call the model, whichever release it is."""
     revision: str | None = None
     """Of a hub id."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

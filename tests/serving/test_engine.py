@@ -199,6 +199,24 @@ def test_too_long_a_conversation_is_refused(start: Start) -> None:
         pending.answer()
 
 
+def test_megabytes_of_text_are_refused_before_they_are_tokens(
+    tiny_model: AZerosModel, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    tokenize = type(tiny_model.tokenizer).__call__
+
+    def counting(self: Any, text: Any, *args: Any, **how: Any) -> Any:
+        read.append(len(text))
+        return tokenize(self, text, *args, **how)
+
+    engine = start()
+    monkeypatch.setattr(type(tiny_model.tokenizer), "__call__", counting)
+    for text in ("the red bus " * 200_000, "x" * 2_000_000):
+        with pytest.raises(RequestError, match=r"more text than the .* tokens"):
+            Pending(engine, [{"role": "user", "content": [{"type": "text", "text": text}]}], [])
+    assert sum(read) < 1_000_000
+
+
 def test_a_clip_that_cannot_be_encoded_fails_alone(tiny_model: AZerosModel, start: Start) -> None:
     engine = start()
     busy = Pending(engine, about(text="hello"), [], max_tokens=60, min_tokens=60)

@@ -167,7 +167,7 @@ def understand(body: bytes) -> None:
     """It is either a request that can be answered, or a 400 that names the place."""
     try:
         request = read_chat_request(body)
-        messages, clips = request.conversation(MAX_S)
+        messages, clips = request.conversation(MAX_S, 3 * MAX_S)
     except RequestError as error:
         status, shape = error_body(error)
         assert status == 400

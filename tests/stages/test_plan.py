@@ -63,7 +63,9 @@ def test_processes_share_a_batch(inputs: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_processes_share_the_frozen_language_model(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = SimpleNamespace(step_s=1.0, encode_s=0.5, memory_gb=20.0, checkpoint_gb=0.1, tokens={"tiny_s": 30.0})
+    measured = SimpleNamespace(
+        step_s=1.0, encode_s=0.5, memory_gb=20.0, checkpoint_gb=0.1, tokens={"tiny_s": 30.0}
+    )
     monkeypatch.setattr("azeros.plan._measure_steps", lambda *_: measured)
     (weights,) = (ROOT / "azeros/tiny/weights/llm").glob("*.safetensors")
     size_gb = sum(4 * tensor.numel() for tensor in load_file(weights).values()) / 1e9
