@@ -28,7 +28,8 @@ from azeros.progress import track
 from azeros.work import stage_output, work_dir, write_json
 
 if TYPE_CHECKING:
-    from lhotse import MonoCut, Recording
+    from lhotse import Recording
+    from lhotse.cut import Cut
 
 SPLITS: tuple[str, ...] = get_args(Split)
 
@@ -150,11 +151,13 @@ def _store(row: Utterance, folder: Path) -> Path | Part:
     return path
 
 
-def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
+def _cut(row: Utterance, audio: AudioInfo, output: Path) -> Cut:
     """One utterance as a cut at 16 kHz, of the whole recording or of a part of it."""
-    from lhotse import MonoCut, SupervisionSegment
+    from lhotse import MonoCut, MultiCut, SupervisionSegment
 
     recording = _recording(row, audio, output)
+    channels = recording.channel_ids
+    kind, channel = (MonoCut, 0) if len(channels) == 1 else (MultiCut, channels)
     duration_s = recording.duration - row.start_s
     if row.duration_s is not None:
         duration_s = min(row.duration_s, duration_s)
@@ -171,15 +174,14 @@ def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
         recording_id=recording.id,
         start=0.0,
         duration=duration_s,
+        channel=channel,
         text=row.text,
         language=row.language,
         speaker=row.speaker,
         gender=row.gender,
         custom={key: value for key, value in custom.items() if value is not None} or None,
     )
-    return MonoCut(
-        row.id, row.start_s, duration_s, channel=0, supervisions=[supervision], recording=recording
-    )
+    return kind(row.id, row.start_s, duration_s, channel, supervisions=[supervision], recording=recording)
 
 
 def _recording(row: Utterance, audio: AudioInfo, output: Path) -> Recording:
