@@ -98,6 +98,12 @@ def _findings(
 def _refuse(row: Utterance, seen: Seen) -> Reject | None:
     """Why a row is of no use whatever its recording holds."""
     place = row.audio if isinstance(row.audio, Path | Part) else row.id
+    words = [row.id, place, row.text, row.language, row.speaker, row.age, dict(row.custom)]
+    try:
+        json.dumps(words, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        detail = f"{place}: {error.object[error.start : error.end]!r} is no character; write the row and the name in UTF-8"
+        return Reject(row.id, "not UTF-8", detail)
     if seen.first(row.id) is not None:
         return Reject(
             row.id, "duplicate id", f"{place}: an earlier row has the same id; each recording needs one row"
@@ -114,7 +120,9 @@ def _writer(draft: Path, output: Path, report: Report) -> Iterator[Callable[[Row
     """Yield a function that appends a checked row to its split's manifest or to the rejects."""
     with ExitStack() as stack:
         cuts = {split: stack.enter_context(open_cuts(cuts_path(draft, split))) for split in SPLITS}
-        rejects = stack.enter_context((draft / "rejects.jsonl").open("w", encoding="utf-8"))
+        rejects = stack.enter_context(
+            (draft / "rejects.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
+        )
 
         def write(row: Row, checked: Finding) -> None:
             if isinstance(row, Utterance) and isinstance(checked, AudioInfo):
