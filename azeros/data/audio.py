@@ -309,10 +309,9 @@ def _check_file(path: Path) -> None:
     """Name the faults that libsndfile would call a system error or an unknown format."""
     try:
         size = path.stat().st_size
-    except OSError as error:
-        raise UnusableAudio(
-            str(path), "missing", f"{error.strerror}, restore it or correct the path"
-        ) from error
+    except (OSError, ValueError) as error:  # a ValueError for a name that no file can have
+        detail = getattr(error, "strerror", None) or str(error)
+        raise UnusableAudio(str(path), "missing", f"{detail}, restore it or correct the path") from error
     if not path.is_file():
         raise UnusableAudio(str(path), "unreadable", "it is not a file, give the path of a recording")
     if size == 0:

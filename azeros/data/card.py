@@ -14,6 +14,7 @@ from azeros.errors import ManifestError
 from azeros.params import Params
 from azeros.work import write_json
 
+_FIGURES = {"rows_out", "rejected", "hours", "by", "utterances_by_duration"}
 _BALANCED = ("gender", "age_group", "emotion")
 _ROW_HEIGHT_IN = 0.45
 
@@ -59,9 +60,15 @@ def recipes_of_mix(params: Params) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    again = f"not a report that prepare wrote; run dvc repro -f prepare@{path.parent.name}"
     if not path.is_file():
         raise ManifestError(f"{path}: no such report; run dvc repro prepare@{path.parent.name} first")
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ManifestError(f"{path}: {again} ({error})") from error
+    if not isinstance(report, dict) or not report.keys() >= _FIGURES:
+        raise ManifestError(f"{path}: {again} (not all of {', '.join(sorted(_FIGURES))} in it)")
     return report
 
 

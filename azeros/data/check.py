@@ -71,6 +71,11 @@ def check_manifests(path: Path, max_chars_per_s: float) -> Iterator[Finding]:
 
 def _check(cut: Cut, max_chars_per_s: float) -> tuple[list[Finding], bytes | None]:
     """What is wrong with one cut by itself, and a digest of its sound, if that could be decoded."""
+    from lhotse.cut.data import DataCut
+
+    if not isinstance(cut, DataCut):
+        mixed = f"{cut.id}: a {type(cut).__name__}; write cuts of one recording each"
+        return [Finding(cut.id, "mixed", mixed)], None
     if cut.recording is None:
         return [Finding(cut.id, "no recording", f"{cut.id}: the cut names no recording")], None
     source = cut.recording.sources[0].source
@@ -109,6 +114,9 @@ def _sound_faults(decoded: Decoded) -> Iterable[tuple[str, str]]:
 
 
 def _text_faults(cut: Cut, max_chars_per_s: float) -> Iterable[tuple[str, str]]:
+    if len(cut.supervisions) != 1:
+        yield "supervisions", f"{len(cut.supervisions)} supervisions, want one; cut it into utterances"
+        return
     text = cut_text(cut)
     if len(text) > max_chars_per_s * cut.duration:
         yield "text too long", f"{len(text)} characters in {cut.duration:.2f} s"

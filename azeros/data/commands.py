@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -91,10 +92,12 @@ def check(
     """Decode every recording again and compare it with its cut; exit code 1 if anything is wrong."""
     from azeros.data.check import check_manifests
 
-    found = list(check_manifests(manifests, max_chars_per_s))
-    if findings:
-        lines = (json.dumps(asdict(finding), ensure_ascii=False) + "\n" for finding in found)
-        findings.write_text("".join(lines), encoding="utf-8")
+    found = []
+    with _open_new(findings) if findings else nullcontext() as kept:
+        for finding in check_manifests(manifests, max_chars_per_s):
+            found.append(finding)
+            if kept:
+                kept.write(json.dumps(asdict(finding), ensure_ascii=False) + "\n")
     for finding in found[:_SHOWN]:
         typer.echo(f"{finding.fault}: {finding.id}: {finding.detail}")
     if len(found) > _SHOWN:
@@ -105,6 +108,15 @@ def check(
     typer.echo(", ".join(f"{count} {fault}" for fault, count in counts.most_common()) or "nothing is wrong")
     if found:
         raise typer.Exit(1)
+
+
+def _open_new(path: Path) -> TextIO:
+    """The file opened for writing, in a folder that is made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise StageError(f"{path}: cannot be written ({error.strerror}); give another file") from error
 
 
 @app.command(epilog="Example: azeros data licenses --params params.yaml")

@@ -28,7 +28,8 @@ from azeros.progress import track
 from azeros.work import stage_output, work_dir, write_json
 
 if TYPE_CHECKING:
-    from lhotse import MonoCut, Recording
+    from lhotse import Recording
+    from lhotse.cut import Cut
 
 SPLITS: tuple[str, ...] = get_args(Split)
 
@@ -97,6 +98,12 @@ def _findings(
 def _refuse(row: Utterance, seen: Seen) -> Reject | None:
     """Why a row is of no use whatever its recording holds."""
     place = row.audio if isinstance(row.audio, Path | Part) else row.id
+    words = [row.id, place, row.text, row.language, row.speaker, row.age, dict(row.custom)]
+    try:
+        json.dumps(words, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        detail = f"{place}: {error.object[error.start : error.end]!r} is no character; write the row and the name in UTF-8"
+        return Reject(row.id, "not UTF-8", detail)
     if seen.first(row.id) is not None:
         return Reject(
             row.id, "duplicate id", f"{place}: an earlier row has the same id; each recording needs one row"
@@ -113,7 +120,9 @@ def _writer(draft: Path, output: Path, report: Report) -> Iterator[Callable[[Row
     """Yield a function that appends a checked row to its split's manifest or to the rejects."""
     with ExitStack() as stack:
         cuts = {split: stack.enter_context(open_cuts(cuts_path(draft, split))) for split in SPLITS}
-        rejects = stack.enter_context((draft / "rejects.jsonl").open("w", encoding="utf-8"))
+        rejects = stack.enter_context(
+            (draft / "rejects.jsonl").open("w", encoding="utf-8", errors="backslashreplace")
+        )
 
         def write(row: Row, checked: Finding) -> None:
             if isinstance(row, Utterance) and isinstance(checked, AudioInfo):
@@ -150,11 +159,13 @@ def _store(row: Utterance, folder: Path) -> Path | Part:
     return path
 
 
-def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
+def _cut(row: Utterance, audio: AudioInfo, output: Path) -> Cut:
     """One utterance as a cut at 16 kHz, of the whole recording or of a part of it."""
-    from lhotse import MonoCut, SupervisionSegment
+    from lhotse import MonoCut, MultiCut, SupervisionSegment
 
     recording = _recording(row, audio, output)
+    channels = recording.channel_ids
+    kind, channel = (MonoCut, 0) if len(channels) == 1 else (MultiCut, channels)
     duration_s = recording.duration - row.start_s
     if row.duration_s is not None:
         duration_s = min(row.duration_s, duration_s)
@@ -171,15 +182,14 @@ def _cut(row: Utterance, audio: AudioInfo, output: Path) -> MonoCut:
         recording_id=recording.id,
         start=0.0,
         duration=duration_s,
+        channel=channel,
         text=row.text,
         language=row.language,
         speaker=row.speaker,
         gender=row.gender,
         custom={key: value for key, value in custom.items() if value is not None} or None,
     )
-    return MonoCut(
-        row.id, row.start_s, duration_s, channel=0, supervisions=[supervision], recording=recording
-    )
+    return kind(row.id, row.start_s, duration_s, channel, supervisions=[supervision], recording=recording)
 
 
 def _recording(row: Utterance, audio: AudioInfo, output: Path) -> Recording:

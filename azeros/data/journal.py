@@ -70,7 +70,7 @@ def _identity(row: Utterance) -> list[Any]:
     try:
         status = row.audio.stat()
         stamp = [status.st_size, status.st_mtime_ns]
-    except OSError:
+    except (OSError, ValueError):  # a ValueError for a name that no file can have
         stamp = []
     return [row.id, str(row.audio), row.start_s, row.duration_s, *stamp]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 _UNKNOWN = {"", "?", "na", "n/a", "none", "null", "unk", "unknown"}
 _GENDERS = {
-    "male": ("m", "male", "male_masculine", "男"),
-    "female": ("f", "female", "female_feminine", "女"),
+    "male": ("m", "male", "man", "male_masculine", "男"),
+    "female": ("f", "female", "woman", "female_feminine", "女"),
 }
 _EMOTIONS = {
     "angry": ("ang", "anger", "angry"),

@@ -42,16 +42,14 @@ def export_shar(manifest: Path, output: Path) -> None:
 
 def _hold(cut: Cut) -> Cut:
     """The cut with a recording in memory that is neither longer nor at another rate than it."""
-    from lhotse import Recording
+    from lhotse import MonoCut, Recording
     from lhotse.utils import fastcopy
 
     stream = io.BytesIO()
     soundfile.write(stream, load_cut(cut), SAMPLING_RATE, format="FLAC", subtype="PCM_16")
     recording = Recording.from_bytes(stream.getvalue(), recording_id=cut.id)
     said = [
-        fastcopy(supervision, recording_id=cut.id, duration=recording.duration)
+        fastcopy(supervision, recording_id=cut.id, duration=recording.duration, channel=0)
         for supervision in cut.supervisions
     ]
-    return fastcopy(
-        cut, start=0.0, duration=recording.duration, channel=0, recording=recording, supervisions=said
-    )
+    return MonoCut(cut.id, 0.0, recording.duration, 0, supervisions=said, recording=recording)

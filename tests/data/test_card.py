@@ -50,3 +50,14 @@ def test_a_corpus_that_is_not_prepared(tmp_path: Path) -> None:
 
     with pytest.raises(ManifestError, match="run dvc repro prepare@tiny first"):
         write_card(load_params(ROOT / "params.yaml"), tmp_path, tmp_path / "data.md")
+
+
+@pytest.mark.parametrize("content", ['{"rows_in": 3', "[]", "{}"])
+def test_a_damaged_report(tmp_path: Path, content: str) -> None:
+    from azeros.data.card import write_card
+    from tests.conftest import ROOT
+
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny/report.json").write_text(content)
+    with pytest.raises(ManifestError, match=r"tiny/report\.json: not a report .* prepare@tiny"):
+        write_card(load_params(ROOT / "params.yaml"), tmp_path, tmp_path / "data.md")

@@ -74,10 +74,28 @@ def test_cuts_that_changed(manifests: Path, tmp_path: Path) -> None:
     assert "the same sound as c" in findings[1].detail
 
 
+def test_cuts_that_are_no_utterance(manifests: Path, tmp_path: Path) -> None:
+    cuts = list(read_cuts(cuts_path(manifests, "train")))
+    cuts[0] = cuts[0].drop_supervisions()
+    cuts[1] = cuts[1].pad(3.0, preserve_id=True)
+    cuts[7].supervisions[0].text = "x" * 31
+    write_cuts(cuts, tmp_path / "cuts.jsonl.gz")
+    wanted = {"a": "supervisions", "b": "mixed", "h": "text too long"}
+    assert found(tmp_path / "cuts.jsonl.gz") == wanted
+
+
+def test_a_place_for_findings_is_asked_for_first(manifests: Path, tmp_path: Path) -> None:
+    (tmp_path / "wavs/b.wav").unlink()
+    place = str(tmp_path / "wavs/a.wav/findings.jsonl")
+    result = run("data", "check", str(manifests), "--findings", place)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "cannot be written" in result.stderr
+
+
 def test_the_command(manifests: Path, tmp_path: Path) -> None:
     assert run("data", "check", str(manifests)).stdout == "nothing is wrong\n"
     (tmp_path / "wavs/b.wav").unlink()
-    kept = tmp_path / "findings.jsonl"
+    kept = tmp_path / "new/findings.jsonl"
     result = run("data", "check", str(manifests), "--findings", str(kept))
     assert result.exit_code == 1
     assert result.stdout.endswith("1 missing\n")

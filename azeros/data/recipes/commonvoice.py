@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _CUSTOM = ("accents", "variant")
 # The release says zh-CN, what is trained on it zh; either may be asked for.
 _FOLDERS = {"zh": "zh-CN", "zh-CN": "zh"}
 _LANGUAGES = {"zh-CN": "zh"}
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)*")
 
 
 def prepare(corpus: CommonVoiceCorpus, seed: int) -> Source:
@@ -34,32 +36,47 @@ def prepare(corpus: CommonVoiceCorpus, seed: int) -> Source:
     Raises:
         CorpusError: a language that is asked for, or every split of it, is missing.
     """
-    tables = [table for folder in _language_folders(corpus) for table in _tables(folder, corpus)]
-    num_rows = sum(sum(1 for _ in read_lines(path)) - 1 for path, _ in tables)
+    tables = [
+        table for folder, language in _language_folders(corpus) for table in _tables(folder, language, corpus)
+    ]
+    num_rows = sum(sum(1 for _ in read_lines(path)) - 1 for path, *_ in tables)
     return Source(num_rows, (row for table in tables for row in _rows(*table)))
 
 
-def _tables(folder: Path, corpus: CommonVoiceCorpus) -> Iterator[tuple[Path, str]]:
+def _tables(folder: Path, language: str, corpus: CommonVoiceCorpus) -> Iterator[tuple[Path, str, str]]:
     files = {name: folder / f"{name}.tsv" for name in OFFICIAL_SPLITS}
     there = {name: path if path.is_file() else None for name, path in files.items()}
     for official, path in splits_on_disk(folder, corpus.splits, there).items():
-        yield path, SPLITS[official]
+        yield path, SPLITS[official], language
 
 
-def _language_folders(corpus: CommonVoiceCorpus) -> list[Path]:
+def _language_folders(corpus: CommonVoiceCorpus) -> list[tuple[Path, str]]:
+    """Folders with what is spoken there, as we call it."""
     release = _release(corpus.path)
     if release is None:
         raise CorpusError(f"{corpus.path}: no folder of a language with clips in it; unpack a release there")
     if (release / "clips").is_dir():
-        return [release]
+        return [(release, _only_language(release, corpus))]
     there = {path.parent.name: path.parent for path in sorted(release.glob("*/clips"))}
     folders = []
     for language in corpus.languages or there:
         folder = there.get(language) or there.get(_FOLDERS.get(language, ""))
         if folder is None:
             raise CorpusError(f"{release}: no language {language} in it; there are: {', '.join(there)}")
-        folders.append(folder)
+        folders.append((folder, _LANGUAGES.get(folder.name, folder.name)))
     return folders
+
+
+def _only_language(folder: Path, corpus: CommonVoiceCorpus) -> str:
+    """What is spoken in a folder that is a language's own: what the settings say, or else its name."""
+    asked = corpus.languages or [folder.resolve().name]
+    if len(asked) > 1:
+        raise CorpusError(
+            f"{folder}: the folder of one language, and languages has {', '.join(asked)}; give one"
+        )
+    if not corpus.languages and not _LANGUAGE.fullmatch(asked[0]):
+        raise CorpusError(f"{folder}: its name is not a language's; give languages, such as [en]")
+    return _LANGUAGES.get(asked[0], asked[0])
 
 
 def _release(root: Path) -> Path | None:
@@ -70,9 +87,8 @@ def _release(root: Path) -> Path | None:
     return clips.parent.parent if clips else None
 
 
-def _rows(path: Path, split: str) -> Iterator[Row]:
+def _rows(path: Path, split: str, language: str) -> Iterator[Row]:
     folder = path.parent
-    language = _LANGUAGES.get(folder.name, folder.name)
     empty = _empty_clips(folder)
 
     def read(row: TableRow | Reject) -> Row:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from lhotse import AudioSource
 from lhotse.cut import Cut
+from lhotse.cut.data import DataCut
 
-from azeros.data.audio import Part, span_of
+from azeros.data.audio import TOLERANCE_S, Part, span_of
 from azeros.data.labels import gender_of, known
 from azeros.data.manifests import read_cuts
 from azeros.data.recipes import BadRow, Row, Source, Utterance, rows_of
@@ -51,9 +52,29 @@ def _rows(file: Path, prefixes: Mapping[str, str]) -> Iterator[Row]:
 
 
 def source_of(cut: Cut) -> AudioSource:
-    """The one source of the sound of a cut; BadRow for a cut that has not one, or not one supervision."""
+    """The one source of the sound of a cut; BadRow unless one supervision says what is in all of that sound."""
+    if not isinstance(cut, DataCut):  # what lhotse pads or mixes
+        raise BadRow(
+            cut.id, "malformed row", f"cut {cut.id}: a {type(cut).__name__}; write cuts of one recording each"
+        )
     if len(cut.supervisions) != 1 or cut.recording is None or len(cut.recording.sources) != 1:
         raise BadRow(cut.id, "malformed row", f"cut {cut.id}: not one supervision of one file")
+    taken, there = cut.channel, cut.recording.channel_ids
+    # All channels are averaged when the cut is read, and all of it is paired with the text.
+    if set(there) - {*(taken if isinstance(taken, list) else [taken])}:
+        raise BadRow(
+            cut.id,
+            "some channels only",
+            f"cut {cut.id}: it takes channel {taken} of {there}; give each channel a file",
+        )
+    said = cut.supervisions[0]
+    if abs(said.start) > TOLERANCE_S or abs(said.end - cut.duration) > TOLERANCE_S:
+        raise BadRow(
+            cut.id,
+            "supervision of a part",
+            f"cut {cut.id}: its supervision is {said.start:.2f} to {said.end:.2f} s of {cut.duration:.2f} s; "
+            "trim the cut to it",
+        )
     return cut.recording.sources[0]
 
 
@@ -61,7 +82,7 @@ def utterance_of(cut: Cut, split: str, audio: Path | Part) -> Utterance:
     """A cut that has passed `source_of`, its labels in our words."""
     said = cut.supervisions[0]
     start_s, duration_s = span_of(cut)
-    custom = dict(said.custom or {})
+    custom = {**(cut.custom or {}), **(said.custom or {})}
     about = {key: known(custom.pop(key, None)) for key in _OURS}
     return Utterance(
         id=cut.id,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,14 +21,17 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from azeros.data.labels import AGE_GROUPS, age_group_of, gender_of, known
+from azeros.data.labels import AGE_GROUPS, GENDERS, age_group_of, gender_of, known
 from azeros.data.recipes import BadRow, Reject, Source, Utterance, rows_of
 from azeros.data.recipes.layout import SPLITS, is_hidden, read_emotion
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
 
+logger = logging.getLogger(__name__)
+
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _REQUIRED = ("file_name", "text")
+_COLUMNS = (*_REQUIRED, "language", "speaker", "gender", "age", "age_group", "emotion", "split")
 _AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".mp4", ".sph", ".aiff", ".aac", ".wma"}
 
 
@@ -56,6 +60,14 @@ def prepare(corpus: FolderCorpus, seed: int) -> Source:
     if not corpus.path.is_dir():
         raise CorpusError(f"{corpus.path}: no such folder; correct the corpus's path in params.yaml")
     lines = [line for path, split in _find_metadata(corpus.path) for line in _read(path, split)]
+    unknown = {key for line in lines for key in line.fields or {}}.difference(_COLUMNS)
+    if unknown:
+        logger.warning(
+            "%s: %s not used; the columns are %s",
+            corpus.path,
+            ", ".join(map(repr, sorted(unknown))),
+            ", ".join(_COLUMNS),
+        )
     named = {_audio_path(line) for line in lines}
     num_named_alike = Counter(path.with_suffix("") for path in named if path.name)
     unnamed = [_unnamed(path, corpus.path) for path in _recordings(corpus.path) if path not in named]
@@ -145,9 +157,7 @@ def _json_rows(stream: Iterator[str]) -> _Rows:
 def _utterance(line: _Line, corpus: FolderCorpus, num_named_alike: Counter[Path]) -> Utterance:
     if line.fields is None:
         raise BadRow(line.name, "malformed row", f"{line.where}: {line.fault}")
-    values = {
-        key: _text(line, key) for key in (*_REQUIRED, "language", "speaker", "gender", "age_group", "emotion")
-    }
+    values = {key: _text(line, key) for key in (*_REQUIRED, "language", "speaker", "emotion")}
     if not values["file_name"]:
         raise BadRow(
             line.name, "no file_name", f"{line.where}: file_name is empty; write the path of the recording"
@@ -160,7 +170,7 @@ def _utterance(line: _Line, corpus: FolderCorpus, num_named_alike: Counter[Path]
         text=values["text"],
         language=known(values["language"]) or corpus.language,
         speaker=values["speaker"] or None,
-        gender=gender_of(values["gender"]),
+        gender=_gender(line),
         age=_age(line),
         age_group=_age_group(line),
         emotion=read_emotion(line.name, line.where, values["emotion"]),
@@ -207,6 +217,17 @@ def _split(line: _Line) -> str:
             line.name, "unknown split", f"{line.where}: split is {word!r}; write train, validation or test"
         )
     return SPLITS[word]
+
+
+def _gender(line: _Line) -> str | None:
+    word = known(_text(line, "gender"))
+    if word is not None and gender_of(word) is None:
+        raise BadRow(
+            line.name,
+            "unknown gender",
+            f"{line.where}: gender is {word!r}; write {', '.join(GENDERS)} or unknown",
+        )
+    return gender_of(word)
 
 
 def _age(line: _Line) -> str | None:

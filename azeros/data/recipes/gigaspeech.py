@@ -37,8 +37,10 @@ def prepare(corpus: GigaSpeechCorpus, seed: int) -> Source:
 
 
 def _from_json(path: Path, corpus: GigaSpeechCorpus) -> Iterator[Row]:
-    def read(segment: Segment) -> Row | None:
-        asked = [name for name in corpus.subsets if f"{{{name}}}" in segment.fields.get("subsets", ())]
+    def read(segment: Segment | Reject) -> Row | None:
+        if isinstance(segment, Reject):
+            return segment
+        asked = [name for name in corpus.subsets if f"{{{name}}}" in segment.subsets]
         if not asked:
             return None
         segment.require("sid", "begin_time", "end_time", "text_tn")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from azeros.data.recipes import Row, Source, Utterance, rows_of
+from azeros.data.recipes import Reject, Row, Source, Utterance, rows_of
 from azeros.data.recipes.layout import find, find_optional, missing_audio
 from azeros.data.recipes.segments import Segment, read_segments
 from azeros.params import WenetSpeechCorpus
@@ -26,8 +26,10 @@ def prepare(corpus: WenetSpeechCorpus, seed: int) -> Source:
     path = find(corpus.path, "WenetSpeech.json")
     cut = find_optional(corpus.path, "wavs")
 
-    def read(segment: Segment) -> Row | None:
-        asked = [name for name in corpus.subsets if name in segment.fields.get("subsets", ())]
+    def read(segment: Segment | Reject) -> Row | None:
+        if isinstance(segment, Reject):
+            return segment
+        asked = [name for name in corpus.subsets if name in segment.subsets]
         return _utterance(segment, asked[0], path.parent, cut) if asked else None
 
     return Source(None, rows_of(read_segments(path), read))

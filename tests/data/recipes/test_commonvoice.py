@@ -101,6 +101,14 @@ def test_languages_and_missing_columns(tmp_path: Path) -> None:
     )
 
 
+def test_the_folder_of_one_language(tmp_path: Path) -> None:
+    folder = language(tmp_path / "mycorpus", table(row(1, "你好")), range(1, 2))
+    (cut,) = prepare("commonvoice", folder, "languages=[zh-CN]").train.values()
+    assert facts(cut)["language"] == "zh"
+    assert "its name is not a language's; give languages" in refusal("commonvoice", folder)
+    assert "languages has zh, ja; give one" in refusal("commonvoice", folder, "languages=[zh, ja]")
+
+
 @pytest.mark.parametrize("columns", [["client_id", "path"], ["sentence"]])
 def test_a_column_that_must_be_there(tmp_path: Path, columns: list[str]) -> None:
     language(tmp_path / "en", table(columns=columns), range(1, 2))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
 
 from azeros.data.manifests import write_cuts
 from tests.data.recipes.miniature import facts, prepare, refusal, write_audio
@@ -50,6 +50,40 @@ def test_paths_and_labels(tmp_path: Path) -> None:
     cut = prepared.cuts["validation"]["b"]
     assert (cut.start, cut.duration, cut.recording.duration) == (0.5, 1.0, 2.0)
     assert prepared.rejects == {"c": "unknown emotion", "d": "audio missing", "e": "malformed row"}
+
+
+def test_text_of_other_sound_than_the_cut_has(tmp_path: Path) -> None:
+    recording = Recording.from_file(write_audio(tmp_path / "stereo.wav", seconds=2, channels=2))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+
+    def cut(
+        name: str, channel: int | list[int], start: float = 0.0, duration: float = 2.0
+    ) -> MonoCut | MultiCut:
+        kind = MultiCut if isinstance(channel, list) else MonoCut
+        said = SupervisionSegment(
+            name, recording.id, start, duration, channel, text="hi", custom={"dialect": "north"}
+        )
+        custom = {"emotion": "sad", "dialect": "unheard"}
+        return kind(name, 0.0, 2.0, channel, supervisions=[said], recording=recording, custom=custom)
+
+    cuts = [cut("left", 0), cut("right", 1), cut("both", [0, 1], 0.05, 1.9)]
+    cuts += [cut("part", [0, 1], 0.5, 0.5), cut("more", [0, 1], -1.0, 3.0)]
+    write_cuts([*cuts, cut("padded", 0).pad(3.0, preserve_id=True)], theirs / "cuts_train.jsonl.gz")
+    prepared = prepare("cuts", theirs)
+    assert {id: facts(cut) for id, cut in prepared.train.items()} == {
+        "both": {"text": "hi", "emotion": "sad", "dialect": "north"}
+    }
+    assert prepared.rejects == {
+        "left": "some channels only",
+        "right": "some channels only",
+        "part": "supervision of a part",
+        "more": "supervision of a part",
+        "padded": "malformed row",
+    }
+    again = prepare("cuts", tmp_path / "theirs-prepared")
+    assert list(again.train) == ["both"]  # what we write of a stereo recording is read again
+    assert again.train["both"].load_audio().shape == (2, 32_000)
 
 
 def test_the_prefix_as_a_flag(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Recipe `folder`: each row of the metadata comes out, as an utterance or as a reject with its reason."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from azeros.data.audio import load_cut
 from azeros.data.recipes import Reject, Utterance, open_corpus
 from azeros.errors import CorpusError
 from azeros.params import FolderCorpus
-from tests.data.recipes.miniature import prepare
+from tests.data.recipes.miniature import prepare, write_audio
 
 
 def rows(folder: Path) -> list[Utterance | Reject]:
@@ -126,12 +127,39 @@ def test_recordings_of_one_name_in_two_formats(tmp_path: Path) -> None:
 def test_labels_in_other_words(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text(
         "file_name,text,gender,emotion,age_group,age\n"
-        "a.wav,hi,M,joy,Young adult,\nb.wav,hi,x,bored,,\nc.wav,hi,,,child,\nd.wav,hi,Female,SAD,,61.0\n"
+        "a.wav,hi,M,joy,Young adult,\nb.wav,hi,,bored,,\nc.wav,hi,,,child,\nd.wav,hi,Female,SAD,,61.0\n"
     )
     assert reasons(tmp_path) == ["", "unknown emotion", "unknown age_group", ""]
     first, last = (row for row in rows(tmp_path) if isinstance(row, Utterance))
     assert (first.gender, first.emotion, first.age_group) == ("male", "happy", "young adult")
     assert (last.gender, last.emotion, last.age) == ("female", "sad", "61")
+
+
+def test_genders_and_columns_that_are_not_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,gender,langauge\na.wav,hi,woman,zh\nb.wav,hi,lady,zh\nc.wav,hi,?,zh\n"
+    )
+    assert reasons(tmp_path) == ["", "unknown gender", ""]
+    (warning,) = {record.getMessage() for record in caplog.records}
+    assert "'langauge' not used; the columns are file_name, text, language" in warning
+
+
+def test_names_and_texts_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "wavs"
+    for name in ("a", "b"):
+        write_audio(folder / f"{name}.wav")
+    (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes((folder / "a.wav").read_bytes())
+    records = [("a.wav", "hi"), ("b.wav", "hi \ud83d"), ("c\0.wav", "hi"), ("\ud83d.wav", "hi")]
+    lines = [json.dumps({"file_name": name, "text": text}) + "\n" for name, text in records]
+    (folder / "metadata.jsonl").write_text("".join(lines))
+    prepared = prepare("folder", folder)
+    assert list(prepared.train) == ["a"]
+    assert prepared.rejects == {
+        "b": "not UTF-8",
+        "c\0": "audio missing",
+        "\ud83d": "not UTF-8",
+        "caf\udce9.wav": "not in the metadata",
+    }
 
 
 def test_recordings_of_every_kind(shared_data: Path, tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ AID = "Y0000000000_--5llN02F84"
 PLACE = f"audio/train/youtube/B00000/{AID}.opus"
 
 
-def segment(number: int, begin: float = 0.5, end: float = 2.0, **more: Any) -> dict[str, Any]:
+def segment(number: int, begin: Any = 0.5, end: float = 2.0, **more: Any) -> dict[str, Any]:
     fields = {"sid": f"{AID}_S{number:05d}", "begin_time": begin, "end_time": end, "confidence": 1.0}
     return fields | {"subsets": ["L"], "text": "怎么样\u3000这些Ω日子\u00a0"} | more
 
 
-def corpus(root: Path, *segments: dict[str, Any], place: str = PLACE) -> Path:
+def corpus(root: Path, *segments: Any, place: str = PLACE) -> Path:
     audio = {"aid": AID, "duration": 4.0, "md5": "48af", "path": place, "source": "youtube"}
     lost = audio | {"aid": "Z", "path": "audio/train/youtube/B00000/Z.opus"}
     audios = [audio | {"segments": segments}, lost | {"segments": [segment(90) | {"sid": "Z_S00000"}]}]
@@ -80,6 +80,30 @@ def test_recordings_already_cut(tmp_path: Path) -> None:
     cut = prepared.train[f"{AID}_S00000"]
     assert (cut.start, cut.duration, cut.recording.id) == (0, 1.5, cut.id)
     assert prepared.rejects == {f"{AID}_S00007": "audio missing", "Z_S00000": "audio missing"}
+
+
+def test_entries_that_are_no_segments(tmp_path: Path) -> None:
+    segments = [
+        segment(0),
+        segment(1, "abc"),
+        segment(2, [0]),
+        segment(3, "nan"),
+        segment(4, subsets="L"),
+        "x",
+    ]
+    root = corpus(tmp_path / "WenetSpeech", *segments)
+    write_audio(root / PLACE, seconds=4, rate=48_000)
+    path = root / "WenetSpeech.json"
+    content = json.loads(path.read_text())
+    content["audios"] += ["x", {"aid": "a", "path": PLACE, "segments": None}]
+    path.write_text(json.dumps(content))
+    prepared = prepare("wenetspeech", root)
+    assert list(prepared.train) == [f"{AID}_S00000"]
+    malformed = [f"{AID}_S0000{number}" for number in (1, 2, 3, 4)]
+    places = ("entry 1 of audios, segment 6", "entry 3 of audios", "entry 4 of audios")
+    malformed += [f"WenetSpeech.json: {place}" for place in places]
+    wanted = dict.fromkeys(malformed, "malformed row") | {"Z_S00000": "audio missing"}
+    assert prepared.rejects == wanted
 
 
 def test_damaged_json(tmp_path: Path) -> None:
