@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from azeros.errors import one_line
 from azeros.work import WORK_ROOT, is_running
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ Record = Mapping[str, Any]
 
 _METRICS_PER_REQUEST = 1000  # MLflow takes no more
 _PARAMS_PER_REQUEST = 100
+# What MLflow says of a run that it does not know, that was deleted or has another value already: it will not take it later.
+_REFUSALS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE")
 
 
 def own_file() -> Path:
@@ -34,19 +37,45 @@ def keep(records: Sequence[Record]) -> None:
     path = own_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        stream.writelines(map(_line, records))
 
 
 def deliver(client: MlflowClient, experiment_id: str) -> None:
-    """Send what processes that have ended kept, each run to where it was lost or as one of its own, and drop the files."""
+    """Send what processes that have ended kept, each run to where it was lost or as one of its own, and drop the files.
+
+    What nobody can read or the store does not take, as of a run that it does not know, is set aside as `*.bad`.
+    """
+    from mlflow.exceptions import MlflowException
+
     for path in sorted(own_file().parent.glob("*.jsonl")):
         if path != own_file() and is_running(int(path.stem)):
             continue
-        runs = _runs_in(path)
+        try:
+            runs = _runs_in(path)
+        except (ValueError, KeyError, TypeError) as error:
+            _set_aside(path, path.read_bytes(), error)
+            path.unlink()
+            continue
         for (name, run_id), records in runs.items():
-            _send(client, experiment_id, name, run_id, records)
+            try:
+                _send(client, experiment_id, name, run_id, records)
+            except MlflowException as error:
+                if error.error_code not in _REFUSALS:  # the store fails, and may take it later
+                    raise
+                _set_aside(path, "".join(map(_line, records)).encode(), error)
         path.unlink()
-        logger.info("MLflow now has what %d runs kept in %s", len(runs), path)
+        logger.info("MLflow was told of %d runs kept in %s", len(runs), path)
+
+
+def _set_aside(path: Path, content: bytes, error: Exception) -> None:
+    aside = path.with_suffix(".bad")
+    with aside.open("ab") as stream:
+        stream.write(content)
+    logger.warning("%s: not delivered to MLflow (%s); it is kept in %s", path, one_line(error), aside)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _runs_in(path: Path) -> dict[tuple[str, str | None], list[Record]]:

@@ -581,7 +581,7 @@ class Release(Section):
 
     model: Name  # in MLflow's registry
     system: Word  # a column of the report of evaluate
-    metric: Word  # a row of it, of which more is better
+    metric: Word  # a row of it
 
 
 class Params(Section):

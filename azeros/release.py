@@ -29,6 +29,7 @@ _MODEL = Path("models/azeros")
 _METRICS = Path("reports/evaluate/metrics.json")
 _REPORT = Path("reports/model_card.md")
 _NATS = "gap_divergence"  # no share
+_LESS_IS_BETTER = ("repeat_wer", _NATS)
 _CEILING = "text"  # the language model itself, given the transcript
 
 
@@ -44,9 +45,9 @@ class Outcome:
 def run(params: Params) -> Outcome:
     """Register the packaged model, and make it the champion if it is better than the present one.
 
-    It wins if its figure (`release.system` and `release.metric`) is higher than the champion's and the champion's is
-    outside its 95 % interval, both on the same recordings; and if its origin is complete: a clean git tree, and a
-    pipeline that is up to date.
+    It wins if its figure (`release.system` and `release.metric`) is better than the champion's and the champion's is
+    outside its 95 % interval, both on the same recordings, asked the same by the same language model; and if its origin
+    is complete: a clean git tree, and a pipeline that is up to date.
 
     Raises:
         StageError: there is no packaged or no evaluated model, or MLflow's registry is out of reach.
@@ -110,17 +111,29 @@ def decide(challenger: dict[str, Any], champion: dict[str, Any] | None) -> tuple
         return False, f"its origin is not complete: {'; '.join(problems)}"
     if champion is None:
         return True, "it is the first"
-    ours, theirs = challenger["figure"], champion["figure"]
-    for what in ("metric", "data"):
-        if challenger[what] != champion[what]:
+    for otherwise, value in _measured(champion).items():
+        if _measured(challenger)[otherwise] != value:
             return (
                 False,
-                f"the champion was measured on other {what}: evaluate both alike, or promote by hand",
+                f"the champion was measured {otherwise}: evaluate both alike, or promote by hand",
             )
-    said = f"{challenger['metric']} {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}] against {theirs['value']:.3f}"
-    if ours["value"] > theirs["value"] and theirs["value"] < ours["low"]:
+    ours, theirs = challenger["figure"], champion["figure"]["value"]
+    metric = challenger["metric"]
+    said = f"{metric} {ours['value']:.3f} [{ours['low']:.3f}, {ours['high']:.3f}] against {theirs:.3f}"
+    less_is_better = metric.split()[-1] in _LESS_IS_BETTER
+    if ours["high"] < theirs if less_is_better else ours["low"] > theirs:
         return True, f"{said}: better beyond its interval"
     return False, f"{said}: not better beyond its interval"
+
+
+def _measured(record: dict[str, Any]) -> dict[str, Any]:
+    """What two figures must share to be compared, by what is said if they do not."""
+    return {
+        "by another metric": record["metric"],
+        "by another language model": record["foundation"]["llm"],  # whose own answers `plain` is held to
+        "on other data": record["data"],
+        "with other settings of evaluate": record.get("asked"),
+    }
 
 
 def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
@@ -173,7 +186,8 @@ def _record(params: Params) -> dict[str, Any]:
         "figures": figures[system],
         "ceiling": figures.get(_CEILING, {}),
         "heard": {"corpora": params.evaluate.corpora, "languages": sorted(params.evaluate.instructions)},
-        "data": {path: digest for path, digest in outs.items() if path.startswith("data/manifests/")},
+        "asked": params.evaluate.model_dump(mode="json", include={"instructions", "max_new_tokens"}),
+        "data": {path: outs.get(path) for path in (f"data/manifests/{c}" for c in params.evaluate.corpora)},
         "outs": outs,
         "foundation": params.foundation.model_dump(mode="json"),
         "corpora": _corpora(params),

@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "plan": BASE | {"model", "foundation", "receipts", "stages", "training"},
     "overrides": {"errors", "params"},
     "work": {"errors"},
-    "journal": {"work"},
+    "journal": {"errors", "work"},
     "tracking": BASE | {"journal"},
     "doctor": BASE | {"tracking", "tiny"},
     "registry": {"errors", "tracking"},

@@ -19,7 +19,10 @@ from tests.conftest import ROOT
 
 PIPELINE = """
 stages:
-  data: {cmd: mkdir -p data/manifests && cp source data/manifests/one, deps: [source], outs: [data/manifests/one]}
+  data:
+    cmd: mkdir -p data/manifests && cp source data/manifests/tiny && cp source data/manifests/mine
+    deps: [source]
+    outs: [data/manifests/tiny, data/manifests/mine]
   evaluate: {cmd: mkdir -p reports && cp -r measured reports/evaluate, deps: [measured], outs: [reports/evaluate]}
   package: {cmd: mkdir -p models && cp -r trained models/azeros, deps: [trained], outs: [models/azeros]}
 """
@@ -93,6 +96,8 @@ def test_the_better_model_becomes_the_champion(
     assert Path("reports/model_card.md").read_text() == card
     assert release.run(params) == release.Outcome(3, False, "it is the champion already")
 
+    record = release.find(params, "champion").record
+    assert record["data"] == {"data/manifests/tiny": record["outs"]["data/manifests/mine"]}  # which is a copy
     states = {what: state for what, _, state in release.lineage(params, "champion")}
     assert states["version 3"] == states["models/azeros"] == states["git commit"] == "here"
     first = {what: (identity, state) for what, identity, state in release.lineage(params, "1")}
@@ -127,18 +132,54 @@ def test_a_model_that_could_not_be_made_again_is_registered_and_not_promoted(
     assert not release.CHAMPION_LINK.exists()
 
 
+BASE: dict[str, Any] = {
+    "problems": [],
+    "metric": "stage2 plain",
+    "data": {"data/manifests/one": "1"},
+    "asked": {"max_new_tokens": 48},
+    "foundation": {"llm": {"path": "a", "revision": None}, "speech_encoder": {"path": "b", "revision": None}},
+}
+
+
 def test_decisions() -> None:
-    base: dict[str, Any] = {"problems": [], "metric": "stage2 plain", "data": {"a": "1"}}
-    champion = base | {"figure": figure(0.8)}
-    assert release.decide(base | {"figure": figure(0.86)}, champion)[0]
-    assert not release.decide(base | {"figure": figure(0.84)}, champion)[0]
-    assert not release.decide(base | {"figure": figure(0.7)}, champion)[0]
-    other = base | {"figure": figure(0.99), "data": {"a": "2"}}
-    assert release.decide(other, champion) == (
+    champion = BASE | {"figure": figure(0.8)}
+    assert release.decide(BASE | {"figure": figure(0.86)}, champion)[0]
+    assert not release.decide(BASE | {"figure": figure(0.84)}, champion)[0]
+    assert not release.decide(BASE | {"figure": figure(0.7)}, champion)[0]
+    assert not release.decide(BASE | {"figure": figure(0.99), "problems": ["uncommitted"]}, None)[0]
+
+
+@pytest.mark.parametrize("metric", ["repeat_wer", "gap_divergence"])
+def test_of_errors_fewer_are_better(metric: str) -> None:
+    base = BASE | {"metric": f"stage2 {metric}"}
+    champion = base | {"figure": figure(0.2)}
+    assert release.decide(base | {"figure": figure(0.14)}, champion)[0]
+    assert not release.decide(base | {"figure": figure(0.16)}, champion)[0]
+    assert not release.decide(base | {"figure": figure(0.9)}, champion)[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "how"),
+    [
+        ({"metric": "stage2 repeat"}, "by another metric"),
+        ({"data": {"data/manifests/one": "2"}}, "on other data"),
+        ({"data": {"data/manifests/one": "1", "data/manifests/two": "2"}}, "on other data"),
+        ({"asked": {"max_new_tokens": 4}}, "with other settings of evaluate"),
+        ({"foundation": {"llm": {"path": "other", "revision": None}}}, "by another language model"),
+        ({"foundation": {"llm": {"path": "a", "revision": "2"}}}, "by another language model"),
+    ],
+)
+def test_figures_that_were_measured_otherwise_decide_nothing(other: dict[str, Any], how: str) -> None:
+    assert release.decide(BASE | {"figure": figure(0.99)} | other, BASE | {"figure": figure(0.8)}) == (
         False,
-        "the champion was measured on other data: evaluate both alike, or promote by hand",
+        f"the champion was measured {how}: evaluate both alike, or promote by hand",
     )
-    assert not release.decide(base | {"figure": figure(0.99), "problems": ["uncommitted"]}, None)[0]
+
+
+def test_other_encoders_and_training_corpora_compete() -> None:
+    encoder = {"llm": {"path": "a", "revision": None}, "speech_encoder": {"path": "c", "revision": None}}
+    ours = BASE | {"figure": figure(0.99), "foundation": encoder, "outs": {"data/manifests/new": "3"}}
+    assert release.decide(ours, BASE | {"figure": figure(0.8)})[0]
 
 
 def test_what_is_missing_is_named(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

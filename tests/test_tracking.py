@@ -232,6 +232,35 @@ def test_what_was_cut_off_or_is_still_written_stays(client: "MlflowClient", here
     assert (sift.data.metrics, sift.info.status) == ({"rows": 2.0}, "KILLED")
 
 
+def test_what_no_store_will_take_is_set_aside_and_the_rest_delivered(
+    client: "MlflowClient", here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = here / ".work/tracking"
+    folder.mkdir(parents=True)
+    point = {"run": "sift", "run_id": None, "key": "rows", "value": 2.0, "timestamp": 1, "step": 0}
+    (experiment_id,) = (found.experiment_id for found in client.search_experiments())
+    deleted = client.create_run(experiment_id).info.run_id
+    client.delete_run(deleted)
+    unknown = [json.dumps(point | {"run_id": run_id}) + "\n" for run_id in ("0" * 32, deleted)]
+    (folder / "99999998.jsonl").write_text("".join([*unknown, json.dumps(point) + "\n"]))
+    (folder / "99999997.jsonl").write_text("\0\0\0\n")  # after a power cut
+    (folder / "99999996.jsonl").write_bytes(b"\xff\n")
+    for _ in range(2):
+        with stage_run("evaluate", {}) as run:
+            pass
+        assert run.id
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "lock"} == {
+        "99999998.bad": "".join(unknown).encode(),
+        "99999997.bad": b"\0\0\0\n",
+        "99999996.bad": b"\xff\n",
+    }
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 4
+    assert all(".bad" in message for message in said)
+    runs = client.search_runs([client.get_run(run.id).info.experiment_id], "attributes.run_name = 'sift'")
+    assert [found.data.metrics for found in runs] == [{"rows": 2.0}]
+
+
 def test_a_store_lost_midway_keeps_what_is_still_to_come(
     client: "MlflowClient", here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
