@@ -257,7 +257,9 @@ def test_what_no_store_will_take_is_set_aside_and_the_rest_delivered(
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 4
     assert all(".bad" in message for message in said)
-    runs = client.search_runs([client.get_run(run.id).info.experiment_id], "attributes.run_name = 'sift'")
+    runs = client.search_runs(
+        [client.get_run(str(run.id)).info.experiment_id], "attributes.run_name = 'sift'"
+    )
     assert [found.data.metrics for found in runs] == [{"rows": 2.0}]
 
 

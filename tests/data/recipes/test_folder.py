@@ -138,8 +138,9 @@ def test_labels_in_other_words(tmp_path: Path) -> None:
 def test_genders_and_columns_that_are_not_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "metadata.csv").write_text(
         "file_name,text,gender,langauge\na.wav,hi,woman,zh\nb.wav,hi,lady,zh\nc.wav,hi,?,zh\n"
+        "d.wav,hi,Non-Binary,zh\n"
     )
-    assert reasons(tmp_path) == ["", "unknown gender", ""]
+    assert reasons(tmp_path) == ["", "unknown gender", "", ""]
     (warning,) = {record.getMessage() for record in caplog.records}
     assert "'langauge' not used; the columns are file_name, text, language" in warning
 
