@@ -267,9 +267,14 @@ def release(
     typer.echo(f"version {outcome.version} {became}: {outcome.reason}")
 
 
-@app.command(epilog="Example: azeros lineage champion")
+@app.command(epilog="Examples: azeros lineage champion; azeros lineage models/azeros")
 def lineage(
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="A number, or champion.")] = "champion",
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION", help="A number, champion, or the folder of a packaged model or a bento."
+        ),
+    ] = "champion",
     params: ParamsPath = Path("params.yaml"),
 ) -> None:
     """Print what a registered model was made from, and what of it is at hand."""

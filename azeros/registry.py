@@ -6,6 +6,9 @@ Beside `azeros.tracking`, the only module that knows MLflow.
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,37 +34,42 @@ class Version:
     """What it was made from and what was measured, as `azeros.release` wrote it."""
 
 
+@contextmanager
+def _within_reach() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise StageError(
+            f"MLflow's registry is out of reach ({one_line(error)}): check MLFLOW_TRACKING_URI ({store_uri()})"
+        ) from error
+
+
 class Registry:
-    """The versions of the model `name`.
+    """The versions of the model `name`. Whatever is asked of it is a StageError if MLflow's store is out of reach."""
 
-    Raises:
-        StageError: MLflow's store is out of reach.
-    """
-
+    @_within_reach()
     def __init__(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
         self.name = name
-        try:
-            self._client: MlflowClient = connect()
-            if not self._client.search_registered_models(f"name = '{name}'"):
-                self._client.create_registered_model(name)
-        except (MlflowException, OSError) as error:
-            reason = one_line(error)
-            raise StageError(
-                f"MLflow's registry is out of reach ({reason}): check MLFLOW_TRACKING_URI ({store_uri()})"
-            ) from error
+        self._client: MlflowClient = connect()
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name)
 
+    @_within_reach()
     def versions(self) -> list[Version]:
         """All versions, the oldest first."""
         found = self._client.search_model_versions(f"name = '{self.name}'")
         return sorted(map(_version, found), key=lambda version: version.number)
 
+    @_within_reach()
     def add(self, folder: Path, record: dict[str, Any]) -> Version:
         """Register the model in `folder`."""
         tags = {_RECORD: json.dumps(record, ensure_ascii=False)}
         return _version(self._client.create_model_version(self.name, str(folder.resolve()), tags=tags))
 
+    @_within_reach()
     def runs_of(self, model: str) -> dict[str, str]:
         """The runs that made the packaged model with the hash `model`: its stage's, its pipeline's, what started it."""
         from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -79,15 +87,19 @@ class Registry:
         started = self._client.get_run(parent).data.tags.get(PIPELINE_TAG) if parent else None
         return {name: value for name, value in (runs | {"started as": started}).items() if value}
 
+    @_within_reach()
     def has_run(self, run_id: str) -> bool:
         """Whether the store has a run."""
         from mlflow.exceptions import MlflowException
 
         try:
             return self._client.get_run(run_id).info.lifecycle_stage == "active"
-        except MlflowException:
-            return False
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
+    @_within_reach()
     def champion(self) -> Version | None:
         """The version that is served, if any was promoted."""
         number = self._client.get_registered_model(self.name).aliases.get(CHAMPION)
@@ -97,6 +109,7 @@ class Registry:
             else None
         )
 
+    @_within_reach()
     def promote(self, version: Version) -> None:
         """Make `version` the champion."""
         self._client.set_registered_model_alias(self.name, CHAMPION, str(version.number))

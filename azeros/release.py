@@ -17,14 +17,13 @@ from azeros.data.catalog import read_catalog
 from azeros.data.licenses import verdict
 from azeros.errors import StageError
 from azeros.params import Params
-from azeros.work import git, hash_files, link_or_copy, stage_output, write_text
+from azeros.work import MODEL_CARD, git, hash_model, link_or_copy, stage_output, write_text
 
 if TYPE_CHECKING:
     from azeros.registry import Version
 
 RELEASES = Path("releases")
 CHAMPION_LINK = RELEASES / "champion"
-_CARD = "README.md"
 _MODEL = Path("models/azeros")
 _METRICS = Path("reports/evaluate/metrics.json")
 _REPORT = Path("reports/model_card.md")
@@ -61,7 +60,9 @@ def run(params: Params) -> Outcome:
     known = {_identity(version.record): version for version in registry.versions()}
     champion = registry.champion()
     version = known.get(_identity(record)) or registry.add(_keep(record), record)
+    _restore(version)
     if champion and champion.number == version.number:
+        _link(version)
         return Outcome(version.number, False, "it is the champion already")
     promoted, reason = decide(record, champion.record if champion else None)
     if promoted:
@@ -77,19 +78,18 @@ def promote(params: Params, number: int) -> Path:
         StageError: there is no such version, or its folder is gone or has changed.
     """
     version = find(params, str(number))
-    if not _is_whole(version):
-        raise StageError(
-            f"{version.folder}: the model of version {number} is gone or was changed: restore it"
-        )
+    folder = _folder(version)
+    if not _restore(version):
+        raise StageError(f"{folder}: the model of version {number} is gone or was changed: restore it")
     from azeros.registry import Registry
 
     Registry(params.release.model).promote(version)
     _link(version)
-    return version.folder
+    return folder
 
 
 def find(params: Params, which: str) -> Version:
-    """A version by its number, or the champion.
+    """A version by its number or by a folder that holds its model (packaged, or a bento), or the champion.
 
     Raises:
         StageError: there is none.
@@ -97,10 +97,17 @@ def find(params: Params, which: str) -> Version:
     from azeros.registry import CHAMPION, Registry
 
     registry = Registry(params.release.model)
-    champion = registry.champion() if which == CHAMPION else None
-    found = champion or next((v for v in registry.versions() if str(v.number) == which), None)
+    versions = registry.versions()
+    if which == CHAMPION:
+        found = registry.champion()
+    elif not which.isdigit() and Path(which).is_dir():
+        bento = Path(which) / "src" / _MODEL
+        model = hash_model(bento if bento.is_dir() else Path(which))
+        found = next((v for v in reversed(versions) if v.record.get("model") == model), None)
+    else:
+        found = next((v for v in versions if str(v.number) == which), None)
     if found is None:
-        numbers = ", ".join(str(version.number) for version in registry.versions()) or "none"
+        numbers = ", ".join(str(version.number) for version in versions) or "none"
         raise StageError(f"no version {which} of {registry.name} is registered; there are: {numbers}")
     return found
 
@@ -139,8 +146,10 @@ def _measured(record: dict[str, Any]) -> dict[str, Any]:
 def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
     """The way back from a version: rows of what, its identity, and whether it is at hand (`here`, `changed`, `not here`).
 
+    Files are hashed, by DVC, which remembers those that nobody has touched since.
+
     Raises:
-        StageError: there is no such version.
+        StageError: there is no such version, or DVC cannot say what is here.
     """
     from azeros.registry import Registry
 
@@ -148,12 +157,16 @@ def lineage(params: Params, which: str) -> list[tuple[str, str, str]]:
     record = version.record
     registry = Registry(params.release.model)
     whole = "here" if _is_whole(version) else "not here or changed"
-    rows = [(f"version {version.number}", str(version.folder), whole)]
+    rows = [(f"version {version.number}", str(_folder(version)), whole)]
     commit = record["commit"] or "none"
     rows.append(("git commit", commit, "here" if git("cat-file", "-t", commit) else "not here"))
     for name, source in _sources(record).items():
-        rows.append((name, source, "here" if Path(source).exists() else "not here"))
-    now = _outs(_locked())
+        pinned = record["foundation"][name]["revision"] is not None
+        here = "here" if Path(source).exists() else "not here"
+        rows.append((name, source, "pinned by its revision" if pinned else here))
+    rows += [(f"corpus {name}", recipe, "") for name, recipe in record["corpora"].items()]
+    touched = _touched(_stale())
+    now = {path: digest for path, digest in _outs(_locked()).items() if path not in touched}
     for name, run in record["runs"].items():
         is_run = name.startswith("MLflow")
         rows.append((name, run, "" if not is_run else "here" if registry.has_run(run) else "not here"))
@@ -180,7 +193,7 @@ def _record(params: Params) -> dict[str, Any]:
     stages = _locked()
     outs = _outs(stages)
     return {
-        "model": _hash(_MODEL),
+        "model": hash_model(_MODEL),
         "metric": f"{system} {metric}",
         "figure": figure,
         "figures": figures[system],
@@ -207,17 +220,33 @@ def _problems() -> list[str]:
     """Why nobody could make this model again."""
     problems = []
     changed = git("diff", "--name-only", "HEAD", "--", ".", ":!dvc.lock")  # whose hashes the record holds
+    new = git("ls-files", "--others", "--exclude-standard", "--", *_deps(_locked()))
     if changed is None:
         problems.append("there is no git commit")
-    elif files := changed.splitlines():
+    elif files := [*changed.splitlines(), *(new or "").splitlines()]:
         problems.append(f"uncommitted changes in {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
-    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
-    stale = (
-        json.loads(status.stdout) if status.returncode == 0 else {"dvc status fails": status.stderr.strip()}
-    )
-    if stale:
+    if stale := _stale():
         problems.append(f"the pipeline is not up to date ({', '.join(sorted(stale)[:3])}): run dvc repro")
     return problems
+
+
+def _stale() -> dict[str, Any]:
+    """Stage -> what DVC finds changed since it ran.
+
+    Raises:
+        StageError: DVC fails.
+    """
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], capture_output=True, text=True)
+    if status.returncode != 0:
+        raise StageError(f"dvc status fails: {status.stderr.strip()}")
+    stale: dict[str, Any] = json.loads(status.stdout)
+    return stale
+
+
+def _touched(stale: dict[str, Any]) -> set[str]:
+    """The outputs that are not as their stage left them."""
+    found = (change for changes in stale.values() for change in changes if isinstance(change, dict))
+    return {path for change in found for path in change.get("changed outs", {})}
 
 
 def _identity(record: dict[str, Any]) -> tuple[str, ...]:
@@ -230,7 +259,7 @@ def _keep(record: dict[str, Any]) -> Path:
     folder = RELEASES / str(record["model"])[:16]
     with stage_output(folder) as draft:
         shutil.copytree(_MODEL, draft, dirs_exist_ok=True, copy_function=link_or_copy)
-        (draft / _CARD).write_text(card(record), encoding="utf-8")
+        (draft / MODEL_CARD).write_text(card(record), encoding="utf-8")
     return folder
 
 
@@ -278,13 +307,25 @@ def _sources(record: dict[str, Any]) -> dict[str, str]:
     return {name: " ".join(filter(None, (s["path"], s["revision"]))) for name, s in given.items()}
 
 
+def _folder(version: Version) -> Path:
+    """Where the version is kept here; the registry says where it was on the machine that made it."""
+    return RELEASES / version.folder.name
+
+
 def _is_whole(version: Version) -> bool:
     """Whether the version's folder holds what was registered."""
-    return version.folder.is_dir() and _hash(version.folder) == version.record.get("model")
+    folder = _folder(version)
+    return folder.is_dir() and hash_model(folder) == version.record.get("model")
 
 
-def _hash(folder: Path) -> str:
-    return hash_files(path for path in folder.iterdir() if path.name != _CARD)
+def _restore(version: Version) -> bool:
+    """Whether the version's folder is whole, or could be made again of the packaged model."""
+    if _is_whole(version):
+        return True
+    if not _MODEL.is_dir() or hash_model(_MODEL) != version.record.get("model"):
+        return False
+    _keep(version.record)
+    return True
 
 
 def _link(version: Version) -> None:
@@ -306,3 +347,9 @@ def _locked() -> dict[str, Any]:
 
 def _outs(stages: dict[str, Any]) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def _deps(stages: dict[str, Any]) -> set[str]:
+    """What the stages read of this repository; of what lies elsewhere git knows nothing."""
+    paths = {dep["path"] for stage in stages.values() for dep in stage.get("deps", [])}
+    return {path for path in paths if Path(path).resolve().is_relative_to(Path.cwd())}

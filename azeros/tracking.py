@@ -43,14 +43,15 @@ _PARAMS_PER_REQUEST = 100
 _BUSY_TIMEOUT_S = 10.0  # another stage's write takes milliseconds
 _LOCK_TIMEOUT_S = 300.0  # making the database takes some 10 s, minutes on a busy machine
 
-# Read by MLflow when it is imported. A server that is down then costs seconds, not minutes.
-_ENVIRONMENT = {
+# Read by MLflow when it is imported, which is after this module. A server that is down then costs seconds, not minutes.
+for _variable, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
+}.items():
+    os.environ.setdefault(_variable, _value)
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,6 @@ def _artifacts() -> str | None:
 
 def connect() -> "MlflowClient":
     """A client of MLflow's store, which is made if it is not there."""
-    for variable, value in _ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow.tracking import MlflowClient
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from azeros.errors import StageError
 
 WORK_ROOT = Path(".work")
+MODEL_CARD = "README.md"  # in the folder of a packaged model
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 _CHUNK_BYTES = 1 << 20
 _OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
@@ -88,6 +89,11 @@ def hash_files(paths: Iterable[Path]) -> str:
             while chunk := stream.read(_CHUNK_BYTES):
                 content.update(chunk)
     return content.hexdigest()
+
+
+def hash_model(folder: Path) -> str:
+    """SHA-256 of a packaged model by which the registry, its run and its bento know it: `hash_files`, but for its card."""
+    return hash_files(path for path in folder.iterdir() if path.name != MODEL_CARD)
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from azeros.errors import AzerosError, ModelError
-from azeros.work import WORK_ROOT, git, hash_files, link_or_copy
+from azeros.work import WORK_ROOT, git, hash_model, link_or_copy
 
 _ROOT = Path(__file__).parents[1]
 _CHAMPION = Path("releases/champion")
@@ -87,7 +87,7 @@ def _needs(package: str, extras: set[str]) -> Iterator[Requirement]:
 def _labels(model: Path) -> dict[str, str]:
     """What is served and by which code; what the model was made from stands in its card, README.md beside the weights."""
     labels = {
-        "model_sha256": hash_files([model.resolve()]),
+        "model_sha256": hash_model(model),
         "service_commit": git("rev-parse", "HEAD") or "none",
     }
     if changed := git("status", "--porcelain", "--untracked-files=no"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from ruamel.yaml import YAML
 
 from azeros import release
 from azeros.errors import StageError
-from azeros.params import Params, load_params
+from azeros.params import Params, Pretrained, load_params
+from azeros.registry import Registry
 from azeros.tracking import MODEL_TAG, PARENT_VARIABLE, stage_run
 from azeros.work import hash_files
 from tests.conftest import ROOT
@@ -100,6 +102,16 @@ def test_the_better_model_becomes_the_champion(
     assert record["data"] == {"data/manifests/tiny": record["outs"]["data/manifests/mine"]}  # which is a copy
     states = {what: state for what, _, state in release.lineage(params, "champion")}
     assert states["version 3"] == states["models/azeros"] == states["git commit"] == "here"
+    assert release.find(params, "models/azeros").number == 3
+    Path("bento/src/models").mkdir(parents=True)
+    Path("bento/src/models/azeros").symlink_to(release.find(params, "1").folder)  # with its card
+    assert release.find(params, "bento").number == 1
+    manifest = Path("data/manifests/tiny")
+    manifest.unlink()
+    manifest.write_text("other speech")
+    states = {what: state for what, _, state in release.lineage(params, "champion")}
+    assert (states["data/manifests/tiny"], states["data/manifests/mine"]) == ("changed", "here")
+    assert states["corpus tiny"] == ""
     first = {what: (identity, state) for what, identity, state in release.lineage(params, "1")}
     assert first["models/azeros"][1] == "changed"
     assert first["MLflow run"] == (packaged.id, "here")
@@ -110,12 +122,44 @@ def test_the_better_model_becomes_the_champion(
     assert release.promote(params, 1).name == release.CHAMPION_LINK.resolve().name
     assert release.CHAMPION_LINK.resolve().joinpath("model.safetensors").read_text() == "first"
     assert release.find(params, "champion").number == 1
-    third = release.find(params, "3").folder
-    (third / "model.safetensors").unlink()
-    with pytest.raises(StageError, match="version 3 is gone or was changed"):
-        release.promote(params, 3)
+    (release.find(params, "2").folder / "model.safetensors").unlink()
+    with pytest.raises(StageError, match="version 2 is gone or was changed"):
+        release.promote(params, 2)
     with pytest.raises(StageError, match="no version 9 of azeros is registered; there are: 1, 2, 3"):
         release.lineage(params, "9")
+
+
+@pytest.mark.slow
+def test_a_clone_without_releases_makes_the_champion_again_of_the_packaged_model(
+    repository: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = Pretrained(path="Qwen/Qwen2.5-7B-Instruct", revision="abc")
+    foundation = params.foundation.model_copy(update={"llm": llm})
+    params = params.model_copy(update={"foundation": foundation})
+    make(0.7, "first")
+    assert release.run(params).promoted
+    clone = repository.rename(repository.with_name("clone"))
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{clone}/mlflow.db")
+    for restore in (lambda: release.run(params), lambda: release.promote(params, 1)):
+        shutil.rmtree("releases")
+        restore()
+        assert release.CHAMPION_LINK.joinpath("model.safetensors").read_text() == "first"
+    states = {what: state for what, _, state in release.lineage(params, "champion")}
+    assert (states["version 1"], states["llm"]) == ("here", "pinned by its revision")
+
+    Path("measured/new.py").write_text("what nobody has committed")
+    make(0.9, "first", commit=False)
+    assert "uncommitted changes in measured/new.py" in release.run(params).reason
+
+    registry = Registry(params.release.model)
+    with sqlite3.connect("mlflow.db") as connection:
+        connection.execute("ALTER TABLE model_versions RENAME TO gone")
+    with pytest.raises(StageError, match="MLflow's registry is out of reach"):
+        registry.versions()
+    Path("mlflow.db").write_text("not a database" * 100)
+    with pytest.raises(StageError, match="not a database"):
+        release.lineage(params, "champion")
 
 
 @pytest.mark.slow

@@ -285,6 +285,17 @@ def test_a_store_lost_midway_keeps_what_is_still_to_come(
     assert lost.info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("module", ["azeros.registry", "azeros.tracking"])
+def test_mlflow_reports_to_nobody(module: str) -> None:
+    script = f"import {module}, mlflow.telemetry.client as t, mlflow; print(t.get_telemetry_client())"
+    # What MLflow takes for a test, which it does not report.
+    known = ("MLFLOW_DISABLE_TELEMETRY", "CI", "PYTEST_CURRENT_TEST", "GITHUB_ACTIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in known}
+    command = [sys.executable, "-c", script]
+    said = subprocess.check_output(command, env=environment | {"PYTHONPATH": str(ROOT)}, text=True)
+    assert said == "None\n"
+
+
 def test_settings_are_flattened_by_name() -> None:
     flat = flatten({"train": load_params(ROOT / "params.yaml").train, "seed": 1})
     assert flat["train.stage2.sets.tiny_sit"] == "0.5"

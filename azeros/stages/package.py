@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from azeros.params import Params
-from azeros.work import hash_files, stage_output
+from azeros.work import hash_model, stage_output
 
 
 def run(params: Params, model_folder: Path, output: Path) -> None:
@@ -28,5 +28,5 @@ def run(params: Params, model_folder: Path, output: Path) -> None:
     ):
         model = build_model(params, paraling, model_folder, params.package.dtype)
         model.save_pretrained(draft)
-        run_log.set_tag(tracking.MODEL_TAG, hash_files(draft.iterdir()))
+        run_log.set_tag(tracking.MODEL_TAG, hash_model(draft))
         run_log.set_summary({"size_mb": sum(f.stat().st_size for f in draft.rglob("*") if f.is_file()) / 1e6})
