@@ -48,7 +48,7 @@ def check(benchmark: Benchmark, subset: Subset, data: Data) -> None:
 
     found = load_samples(benchmark, subset, data, partial=True)
     typer.echo("\n".join(found.counts()))
-    if not found.is_complete:
+    if found.is_complete is False:
         raise typer.Exit(1)
 
 

@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
+# What the run record says of the data beside their hash, which decides whether they are the same.
+_TOLD = {"complete": "is_complete", "repeated": "num_repeated"}
+
 
 def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path:
     """Write `system`'s responses to `folder`/NAME-SUBSET-SPLIT-MODALITY.jsonl, in the order of the data.
@@ -83,8 +86,8 @@ def _record(name: str, system: System, chosen: SampleSet) -> dict[str, Any]:
         "benchmark": chosen.benchmark,
         "subset": chosen.subset,
         "num_rows": len(chosen.samples),
-        "complete": chosen.is_complete,
         "data_sha256": chosen.fingerprint(),
+        **{name: getattr(chosen, attribute) for name, attribute in _TOLD.items()},
     }
 
 
@@ -102,12 +105,15 @@ def _claim(path: Path, record: dict[str, Any]) -> None:
         earlier = json.loads(place.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BenchmarkError(f"{place}: not JSON ({error}); move it away with the responses") from error
-    differing = sorted(key for key in record.keys() | earlier.keys() if record.get(key) != earlier.get(key))
+    compared = (record.keys() | earlier.keys()) - _TOLD.keys()
+    differing = sorted(key for key in compared if record.get(key) != earlier.get(key))
     if differing:
         raise BenchmarkError(
             f"{path}: begun with other settings or data ({', '.join(differing)} in {place.name}); move it away or"
             " give another folder"
         )
+    if earlier != record:
+        write_json(place, record)
 
 
 def _partial(path: Path) -> Path:

@@ -12,8 +12,12 @@ from ruamel.yaml import YAML
 from azeros.evaluation.airbench import foundation
 
 _FILE = Path(__file__).with_name("published.yaml")
-_JUDGED = ("alpacaeval", "commoneval", "wildvoice")  # from 1 to 5
-_VOICEBENCH = (*_JUDGED, "sdqa", "bbh", "advbench", "ifeval", "obqa", "mmsu")
+# Column -> what its figure is multiplied by in the total; the judged ones go from 1 to 5.
+VOICEBENCH_FACTORS = {
+    **dict.fromkeys(("alpacaeval", "commoneval", "wildvoice"), 20),
+    **dict.fromkeys(("sdqa", "bbh", "advbench", "ifeval", "obqa", "mmsu"), 1),
+}
+AIRBENCH_FACTORS = dict.fromkeys(foundation.COLUMNS, 1)
 
 Columns = Mapping[str, float | None]
 
@@ -45,20 +49,20 @@ def voicebench_overall(columns: Columns) -> float | None:
 
     Rounded half-up to two digits: so the tables come out of their own columns.
     """
-    return _mean([_times(columns.get(name), 20 if name in _JUDGED else 1) for name in _VOICEBENCH])
+    return _mean(columns, VOICEBENCH_FACTORS)
 
 
 def airbench_average(columns: Columns) -> float | None:
     """The mean of the six columns of Foundation, rounded as `voicebench_overall` is; None if one is absent."""
-    return _mean([_times(columns.get(name), 1) for name in foundation.COLUMNS])
+    return _mean(columns, AIRBENCH_FACTORS)
 
 
-def _times(figure: float | None, factor: int) -> Decimal | None:
-    return None if figure is None else Decimal(str(figure)) * factor
-
-
-def _mean(figures: list[Decimal | None]) -> float | None:
-    given = [figure for figure in figures if figure is not None]
-    if len(given) < len(figures):
+def _mean(columns: Columns, factors: Mapping[str, int]) -> float | None:
+    given = [
+        Decimal(str(figure)) * factor
+        for name, factor in factors.items()
+        if (figure := columns.get(name)) is not None
+    ]
+    if len(given) < len(factors):
         return None
     return float((sum(given, Decimal(0)) / len(given)).quantize(Decimal("0.01"), ROUND_HALF_UP))

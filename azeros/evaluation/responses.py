@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -131,9 +131,9 @@ def to_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def count_repeated(rows: Sequence[Response]) -> int:
+def count_repeats(rows: Iterable[Mapping[str, Any]]) -> int:
     """How many rows ask what an earlier row asked, whatever the answers."""
-    asked = ({k: v for k, v in row.fields.items() if k not in ADDED_FIELDS} for row in rows)
+    asked = ({k: v for k, v in row.items() if k not in ADDED_FIELDS} for row in rows)
     counts = Counter(_key(fields) for fields in asked if fields)
     return counts.total() - len(counts)
 

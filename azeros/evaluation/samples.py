@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azeros.errors import BenchmarkError
+from azeros.evaluation.responses import Benchmark, count_repeats
 
 if TYPE_CHECKING:
-    from azeros.evaluation.responses import Benchmark
     from azeros.evaluation.systems.base import Request
 
 
@@ -34,9 +34,11 @@ class Part:
     num_official: int | None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether all rows are there with their recordings."""
-        return not self.num_silent and self.num_official in (None, self.num_rows)
+    def is_complete(self) -> bool | None:
+        """Whether all rows are there with their recordings; None where nobody says how many there should be."""
+        if self.num_silent or not self.num_rows:
+            return False
+        return None if self.num_official is None else self.num_rows == self.num_official
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,15 @@ class SampleSet:
     parts: list[Part]
 
     @property
-    def is_complete(self) -> bool:
-        """Whether it is the set of the protocol."""
-        return all(part.is_complete for part in self.parts)
+    def is_complete(self) -> bool | None:
+        """Whether it is the set of the protocol; None where that is not known."""
+        told = {part.is_complete for part in self.parts}
+        return False if False in told else None if None in told else True
+
+    @property
+    def num_repeated(self) -> int:
+        """How many rows ask what an earlier row asked."""
+        return count_repeats(sample.result_row(None) for sample in self.samples)
 
     def fingerprint(self) -> str:
         """SHA-256 of all rows and of the sizes of their recordings."""
@@ -97,7 +105,7 @@ def load_samples(benchmark: Benchmark, subset: str, data: Path, partial: bool) -
 
 
 def _check_complete(parts: Sequence[Part], data: Path) -> None:
-    faults = [part for part in parts if not part.is_complete]
+    faults = [part for part in parts if part.is_complete is False]
     if faults:
         told = "; ".join(
             f"{part.name} has {part.num_rows} of {part.num_official or '?'} rows and {part.num_silent} without recording"

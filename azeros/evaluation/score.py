@@ -11,7 +11,7 @@ from typing import Any
 from azeros.errors import BenchmarkError
 from azeros.evaluation.airbench import chat, foundation
 from azeros.evaluation.airbench.data import NUM_FOUNDATION
-from azeros.evaluation.responses import Benchmark, Response, count_repeated, read_responses
+from azeros.evaluation.responses import Benchmark, Response, count_repeats, read_responses
 from azeros.evaluation.summary import PartRatios, Scored, summarise
 from azeros.evaluation.tally import Item, failed
 from azeros.evaluation.voicebench import bbh, harm, ifeval, mcq, open_ended, qa
@@ -88,7 +88,7 @@ def score_file(
         **summarise(scored, [*rows, *second], SEED),
         "num_rows_of_set": num_rows,
         "unanswered": sum(_is_unanswered(row) for row in [*rows, *second]),
-        "repeated": count_repeated(rows) + count_repeated(second),
+        "repeated": sum(count_repeats(row.fields for row in file) for file in (rows, second)),
     }
 
 
@@ -110,6 +110,7 @@ def unjudged(benchmark: Benchmark, path: Path, subset: str) -> dict[str, Any]:
         "n": len(rows),
         "num_rows_of_set": _find(benchmark, subset)[1],
         "unanswered": sum(map(_is_unanswered, rows)),
+        "repeated": count_repeats(row.fields for row in rows),
     }
 
 

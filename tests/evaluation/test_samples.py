@@ -90,6 +90,17 @@ def test_the_whole_set_is_taken(tmp_path: Path) -> None:
     assert load_samples("voicebench", "commoneval", tmp_path, partial=False).is_complete
 
 
+def test_a_set_of_unknown_size_is_not_called_complete(tmp_path: Path) -> None:
+    item = {"meta_info": "m", "question": "q", "answer_gt": "a", "dataset_name": "fisher"}
+    tasks = ["speech_QA", "speech_dialogue_QA"]
+    items = [{**item, "task_name": task, "path": f"{i}.wav", "uniq_id": i} for i, task in enumerate(tasks)]
+    write_airbench(tmp_path / "one", "Chat", items[:1])
+    with pytest.raises(BenchmarkError, match=r"speech_dialogue_QA has 0 of \? rows"):
+        load_samples("airbench", "chat", tmp_path / "one", partial=False)
+    write_airbench(tmp_path / "both", "Chat", items)
+    assert load_samples("airbench", "chat", tmp_path / "both", partial=False).is_complete is None
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"no test-\*-of-\*\.parquet in it"):
         load_samples("voicebench", "bbh", tmp_path, partial=True)

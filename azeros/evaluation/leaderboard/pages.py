@@ -20,7 +20,7 @@ _ABSENT = "absent"
 _INTRO = (
     "Official figures; below them the 95 % bootstrap interval, and the strict figure where it differs (a response that"
     " cannot be parsed is a wrong answer). The best of a column is bold, systems aside that were not asked the whole"
-    " data. An absent figure was not measured or not published; it is no zero, and there is no total without it."
+    " data, and figures of which nobody knows it. An absent figure was not measured or not published; it is no zero, and there is no total without it."
 )
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #1c1c1c; }
@@ -72,18 +72,18 @@ def write_pages(ours: Sequence[Row], folder: Path) -> list[Path]:
 
 def _table(title: str, columns: list[str], rows: list[Row]) -> _Table:
     given = {
-        column: [
-            cell.official
-            for row in rows
-            if not _is_part(row) and (cell := row.cells.get(column)) and cell.official is not None
-        ]
+        column: [cell.official for row in rows if (cell := row.cells.get(column)) and _competes(row, cell)]
         for column in columns
     }
     best = {column: round(max(values), 2) for column, values in given.items() if values}
     shown = [
         (
             row,
-            [_show(row.cells.get(column), None if _is_part(row) else best.get(column)) for column in columns],
+            [
+                _show(cell, best.get(column) if cell and _competes(row, cell) else None)
+                for column in columns
+                for cell in (row.cells.get(column),)
+            ],
         )
         for row in rows
     ]
@@ -98,6 +98,7 @@ def _table(title: str, columns: list[str], rows: list[Row]) -> _Table:
         "Comparability": [comparability.line(*pair) for pair in comparability.pairs(rows)],
         "Recovery of the text ceiling": _recovery(ours, columns),
         "Absent": reasons,
+        "Left out": [f"{row.system}, {why}" for row in ours for why in row.left_out],
     }
     return _Table(title, [_head(column) for column in columns], shown, {k: v for k, v in lists.items() if v})
 
@@ -134,6 +135,10 @@ def _head(column: str) -> str:
 def _is_part(row: Row) -> bool:
     """Its figures are of a part of the rows, or of other ones: they stand in no contest."""
     return row.terms.is_complete is False
+
+
+def _competes(row: Row, cell: Cell) -> bool:
+    return not _is_part(row) and bool(cell.is_complete) and cell.official is not None
 
 
 def _source(row: Row) -> str:

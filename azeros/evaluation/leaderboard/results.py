@@ -8,18 +8,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
 from azeros.errors import BenchmarkError
-from azeros.evaluation.published import airbench_average, load_published, voicebench_overall
+from azeros.evaluation.published import (
+    AIRBENCH_FACTORS,
+    VOICEBENCH_FACTORS,
+    airbench_average,
+    load_published,
+    voicebench_overall,
+)
 
 # Set of VoiceBench -> column of the tables.
 _COLUMNS = {
     "alpacaeval_full": "alpacaeval", "commoneval": "commoneval", "wildvoice": "wildvoice", "sd-qa": "sdqa", "bbh": "bbh",
     "advbench": "advbench", "ifeval": "ifeval", "openbookqa": "obqa", "mmsu": "mmsu",
 }  # fmt: skip
-_TOTALS = {"voicebench": ("overall", voicebench_overall), "airbench": ("avg", airbench_average)}
+_TOTALS = {
+    "voicebench": ("overall", voicebench_overall, VOICEBENCH_FACTORS),
+    "airbench": ("avg", airbench_average, AIRBENCH_FACTORS),
+}
+_NO_COLUMN = f"the table has no column for it; it has those of {', '.join(_COLUMNS)}"
 OURS = "ours"
 
 
@@ -31,6 +42,7 @@ class Cell:
     strict: float | None = None
     interval: tuple[float, float] | None = None
     absent: str | None = None
+    is_complete: bool | None = None  # of all rows of the set, each once; None where nobody knows
 
 
 @dataclass
@@ -54,6 +66,7 @@ class Row:
     cells: dict[str, Cell]
     terms: Terms
     modality: str | None = None
+    left_out: list[str] = field(default_factory=list)  # what was scored and stands in no contest, and why
 
 
 def read_results(folder: Path) -> list[Row]:
@@ -64,11 +77,19 @@ def read_results(folder: Path) -> list[Row]:
     """
     rows: dict[tuple[str, str], Row] = {}
     documents = list(_documents(folder))
+    repeats = {
+        (path.parent.name, document["benchmark"], document["subset"]): document.get("repeated")
+        for path, document in documents
+        if "identity" in document
+    }
     for path, document in documents:
         if "official" in document and "subset" in document:
             key = (path.parent.name, document["benchmark"])
             row = rows.setdefault(key, Row(key[1], OURS, key[0], {}, Terms()))
-            cells = _cells(document)
+            is_complete, why = _completeness(document, repeats.get((*key, document["subset"])))
+            cells = _cells(document, is_complete)
+            if why or not cells:
+                row.left_out.append(f"{document['subset']}: {why or _NO_COLUMN}")
             if twice := cells.keys() & row.cells.keys():
                 raise BenchmarkError(
                     f"{path}: {key[0]} has another file with {', '.join(sorted(twice))}; keep one"
@@ -76,7 +97,7 @@ def read_results(folder: Path) -> list[Row]:
             row.cells |= cells
             _join(
                 row.terms,
-                Terms(judge=_judge_of(path, document, documents), is_complete=_is_complete(document)),
+                Terms(judge=_judge_of(path, document, documents), is_complete=is_complete),
             )
     if not rows:
         raise BenchmarkError(
@@ -108,7 +129,7 @@ def published_rows() -> list[Row]:
             row.benchmark,
             row.source,
             row.system,
-            {name: Cell(value) for name, value in row.columns.items()},
+            {name: Cell(value, is_complete=True) for name, value in row.columns.items()},
             _published_terms(row.benchmark, row.source, row.system),
         )
         for row in load_published()
@@ -125,33 +146,62 @@ def _documents(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, document
 
 
-def _cells(score: Mapping[str, Any]) -> dict[str, Cell]:
+def _cells(score: Mapping[str, Any], is_complete: bool | None) -> dict[str, Cell]:
     if score["subset"] == "foundation":
-        return {name: _cell(part) for name, part in score["parts"].items()}
+        return {name: _cell(part, is_complete) for name, part in score["parts"].items()}
     column = "chat" if score["benchmark"] == "airbench" else _COLUMNS.get(score["subset"])
-    return {column: _cell(score)} if column else {}
+    return {column: _cell(score, is_complete)} if column else {}
 
 
-def _cell(figures: Mapping[str, Any]) -> Cell:
+def _cell(figures: Mapping[str, Any], is_complete: bool | None) -> Cell:
     interval = figures["interval"]
     return Cell(
         figures["official"],
         figures["strict"],
         interval and (interval[0], interval[1]),
         figures.get("official_absent"),
+        is_complete,
     )
 
 
 def _add_total(row: Row) -> None:
-    name, total = _TOTALS[row.benchmark]
+    name, total, factors = _TOTALS[row.benchmark]
     official = total({column: cell.official for column, cell in row.cells.items()})
     strict = total({column: cell.strict for column, cell in row.cells.items()})
-    row.cells[name] = Cell(official, strict)
+    if official is None:
+        row.cells[name] = Cell(official, strict)
+        return
+    cells = {column: row.cells[column] for column in factors}
+    whole = all(cell.is_complete for cell in cells.values())
+    row.cells[name] = Cell(official, strict, _total_interval(cells, factors), is_complete=whole or None)
 
 
-def _is_complete(score: Mapping[str, Any]) -> bool | None:
+def _total_interval(cells: Mapping[str, Cell], factors: Mapping[str, int]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of columns that are independent of each other: on either side, the squares of the
+    distances from figure to bound add up (Zou & Donner 2008, MOVER)."""
+    middle = below = above = 0.0
+    for column, factor in factors.items():
+        figure, interval = cells[column].official, cells[column].interval
+        if figure is None or interval is None:
+            return None
+        middle += factor * figure
+        below += (factor * (figure - interval[0])) ** 2
+        above += (factor * (interval[1] - figure)) ** 2
+    return (middle - sqrt(below)) / len(factors), (middle + sqrt(above)) / len(factors)
+
+
+def _completeness(score: Mapping[str, Any], repeats_of_set: int | None) -> tuple[bool | None, str | None]:
+    """Whether each row of the set was scored, None where that is not known, and what keeps us from saying yes."""
     wanted = score.get("num_rows_of_set")
-    return None if wanted is None else score["n"] == wanted
+    if wanted is None:
+        return None, None
+    repeated = score.get("repeated", repeats_of_set or 0)
+    if score["n"] != wanted or repeated == (repeats_of_set or 0):
+        return score["n"] == wanted, None
+    why = f"{repeated} of its {score['n']} rows ask what an earlier one asked"
+    if repeats_of_set is None:
+        return None, f"{why}, and no run.json beside it says how many of the set do"
+    return False, f"{why}, of the set {repeats_of_set}"
 
 
 def _judge_of(

@@ -5,9 +5,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from azeros.evaluation.leaderboard.comparability import compare
+from azeros.evaluation.leaderboard.pages import write_pages
 from azeros.evaluation.leaderboard.results import Terms, read_results
 from tests.evaluation.rows import write_rows
 from tests.small import complaint, run
@@ -136,6 +138,57 @@ def test_columns_of_foundation_are_its_parts(tmp_path: Path) -> None:
     assert (row.cells["age"].official, row.cells["age"].strict) == (100.0, 50.0)
     assert row.cells["lid"].official == 100.0
     assert row.cells["avg"].official is None
+
+
+def test_what_may_not_be_the_whole_set_is_not_the_best(tmp_path: Path) -> None:
+    twice = [{"prompt": f"p{i % 100}", "response": f"r{i}", "score": ["5"]} for i in range(200)]
+    score(tmp_path / "twice", "commoneval", twice)
+    once = [{"prompt": f"p{max(i, 1)}", "response": "r", "score": ["5"]} for i in range(200)]
+    score(tmp_path / "once", "commoneval", once)
+    note_run(tmp_path / "once", "commoneval", "audio")
+    record = json.loads((tmp_path / "once/commoneval.run.json").read_text()) | {
+        "complete": True,
+        "repeated": 1,
+    }
+    (tmp_path / "once/commoneval.run.json").write_text(json.dumps(record))
+    chat = [{"task_name": "speech_QA", "gpt-score": "1 10", "uniq_id": 0}]
+    score(tmp_path / "once", "chat", chat, "airbench")
+    rows = {(row.system, row.benchmark): row for row in read_results(tmp_path)}
+    assert rows["twice", "voicebench"].cells["commoneval"].is_complete is None
+    assert "commoneval: 100 of its 200 rows ask" in rows["twice", "voicebench"].left_out[0]
+    assert rows["once", "voicebench"].cells["commoneval"].is_complete is True
+    write_pages(list(rows.values()), tmp_path / "pages")
+    bold = Page((tmp_path / "pages/leaderboard.html").read_text()).bold
+    assert [cell for cell in bold if cell.startswith(("once", "twice"))] == ["once: 5.00"]
+    record["repeated"] = 0
+    (tmp_path / "once/commoneval.run.json").write_text(json.dumps(record))
+    row = next(row for row in read_results(tmp_path) if (row.system, row.benchmark) == ("once", "voicebench"))
+    assert row.cells["commoneval"].is_complete is False
+
+
+def test_a_set_without_a_column_is_named(tmp_path: Path) -> None:
+    score(tmp_path / "s", "alpacaeval", [{"prompt": "p", "response": "r", "score": ["5"]}])
+    write_pages(read_results(tmp_path), tmp_path / "pages")
+    text = (tmp_path / "pages/leaderboard.md").read_text()
+    assert "- s, alpacaeval: the table has no column for it; it has those of alpacaeval_full, " in text
+
+
+def test_the_interval_of_a_total_is_that_of_its_columns_resampled(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shares = {"bbh": 0.3, "advbench": 0.95, "ifeval": 0.5, "openbookqa": 0.7, "mmsu": 0.6, "sd-qa": 0.4}
+    marks = dict.fromkeys(("alpacaeval_full", "commoneval", "wildvoice"), 0.8)
+    total = np.zeros(4000)
+    (tmp_path / "s").mkdir()
+    for subset, share in {**shares, **marks}.items():
+        drawn = rng.binomial(100, share, 4000)
+        factor, scale = (20, 0.05) if subset in marks else (1, 1)
+        total += factor * scale * drawn
+        interval = [float(bound) * scale for bound in np.percentile(drawn, (2.5, 97.5))]
+        figures = {"official": 100 * share * scale, "strict": None, "interval": interval}
+        record = {"benchmark": "voicebench", "subset": subset, "file": "f", "n": 1, "num_rows_of_set": 1}
+        (tmp_path / "s" / f"{subset}.json").write_text(json.dumps(figures | record))
+    (row,) = read_results(tmp_path)
+    assert row.cells["overall"].interval == pytest.approx(np.percentile(total / 9, (2.5, 97.5)), abs=0.25)
 
 
 def test_verdicts() -> None:
