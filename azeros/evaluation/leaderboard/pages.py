@@ -72,7 +72,11 @@ def write_pages(ours: Sequence[Row], folder: Path) -> list[Path]:
 
 def _table(title: str, columns: list[str], rows: list[Row]) -> _Table:
     given = {
-        column: [cell.official for row in rows if (cell := row.cells.get(column)) and _competes(row, cell)]
+        column: [
+            cell.official
+            for row in rows
+            if (cell := row.cells.get(column)) and cell.official is not None and _competes(row, cell)
+        ]
         for column in columns
     }
     best = {column: round(max(values), 2) for column, values in given.items() if values}
