@@ -22,7 +22,8 @@ from starlette.testclient import TestClient
 
 from azeros.errors import RequestError
 from azeros.model.speech_llm import AZerosModel
-from azeros.serving import chat
+from azeros.serving import chat, protocol
+from azeros.serving.audio import Clip, read_base64
 from azeros.serving.observer import Observer
 from azeros.serving.service import ChatService
 from azeros.serving.settings import ServingSettings
@@ -83,7 +84,7 @@ def user(*parts: Any) -> dict[str, Any]:
 
 
 def ask(client: TestClient, content: Any = "hello", **fields: Any) -> tuple[int, dict[str, Any]]:
-    body = {"model": "tiny", "messages": [{"role": "user", "content": content}], "max_tokens": 4} | fields
+    body = {"model": "azeros", "messages": [{"role": "user", "content": content}], "max_tokens": 4} | fields
     found = client.post("/v1/chat/completions", json=body)
     return found.status_code, found.json()
 
@@ -122,6 +123,29 @@ def test_bad_audio_is_refused_by_name(client: TestClient, fault: str) -> None:
     assert any(own in body["error"]["message"] for own in word.split("|"))
     assert body["error"]["param"] == "messages.0.content.1.input_audio"
     assert text(ask(client))
+
+
+def test_clips_are_decoded_up_to_what_the_language_model_takes(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[float] = []
+
+    def read(data: str, max_audio_s: float) -> Clip:
+        decoded.append((clip := read_base64(data, max_audio_s)).duration_s)
+        return clip
+
+    monkeypatch.setattr(protocol, "read_base64", read)
+    (card,) = client.get("/v1/models").json()["data"]
+    limit_s = card["limits"]["max_conversation_audio_s"]
+    status, body = ask(client, file(np.zeros(100 * 8000), rate=8000, kind="flac") * 40)
+    assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
+    assert sum(decoded[:-1]) <= limit_s < sum(decoded)
+
+
+def test_a_name_can_be_given(open_door: OpenDoor) -> None:
+    client, _ = open_door(model_name="mine")
+    assert text(ask(client, model="mine"))
+    assert ask(client)[0] == 404
 
 
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
@@ -185,7 +209,7 @@ def test_a_wrong_field_is_refused_by_name(client: TestClient, fault: str) -> Non
         b"[]",
         b"\xff",
         b"null",
-        b'{"model": "tiny", "messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"model": "azeros", "messages": [{"role": "user", "content": "\\ud800"}]}',
     ],
 )
 def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
@@ -275,7 +299,7 @@ def test_the_service_is_as_its_document_says(client: TestClient) -> None:
     @given(st.one_of(*modes))
     def holds(case: Any) -> None:
         if isinstance(case.body, dict):  # mostly requests for this model, of answers that are soon written
-            case.body |= {"model": "tiny"} if isinstance(case.body.get("model"), str) else {}
+            case.body |= {"model": "azeros"} if isinstance(case.body.get("model"), str) else {}
             case.body |= {"max_tokens": 2} if isinstance(case.body.get("max_tokens"), int) else {}
         case.call_and_validate(excluded_checks=left_out)
 
