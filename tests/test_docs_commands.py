@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def simple_commands(line: str) -> list[list[str]]:
         else:
             found[-1].append(word)
     bare = [words[: words.index(">")] if ">" in words else words for words in found]
-    return [[w for n, w in enumerate(words) if n or not re.fullmatch(r"[A-Z_]+=\S*", w)] for words in bare]
+    return [list(dropwhile(re.compile(r"[A-Z_]+=\S*").fullmatch, words)) for words in bare]
 
 
 def fault(words: list[str]) -> str | None:
