@@ -317,7 +317,9 @@ def test_two_processes_learn_what_one_does(inputs: Path) -> None:
         assert (two[name] - value).norm() < 0.05 * value.norm()
         assert (value - started[name]).norm() > 0.1 * value.norm()
     losses = [json.loads(Path(f"models/{name}/metrics.json").read_text())["loss"] for name in ("one", "two")]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(
+        losses[0], rel=5e-3
+    )  # of the last steps, by when these have come to tell
     assert stderr.count("stage1: 8/8") == 1
 
 
