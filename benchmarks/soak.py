@@ -31,7 +31,7 @@ _RATE = 16_000
 _CHAT = "/v1/chat/completions"
 _NUM_GOOD_CLIENTS, _NUM_BAD_CLIENTS = 6, 2
 _BAD_PAUSE_S = 0.1
-_WARM_UP_MINUTES = 3  # by then the cache of clips is full, and every kind of request has come
+_WARM_UP_MINUTES = 2  # by then the cache of clips is full, and every kind of request has come
 _MOST_GROWTH = 0.03
 _BETWEEN_LOOKS_S = 0.5
 
