@@ -228,6 +228,12 @@ def _parts(message: Message) -> Iterator[Mapping[str, Any]]:
         yield from message["content"]
 
 
+def texts_of(messages: Sequence[Message]) -> list[str]:
+    """All that is written in a conversation, in no order."""
+    parts = [part.get("text", "") for message in messages for part in _parts(message)]
+    return [*parts, *(message["content"] for message in messages if isinstance(message["content"], str))]
+
+
 def _break(text: str, tokens: set[str], mark: str) -> str:
     """Put `mark` behind the first character of each of `tokens` in `text`, which hides it from the tokenizer."""
     starts = f"(?={'|'.join(map(re.escape, sorted(tokens)))})(.)"
@@ -269,8 +275,7 @@ def _unused_mark(messages: Sequence[Message]) -> str:
     Raises:
         ModelError: there is none.
     """
-    texts = [part.get("text", "") for message in messages for part in _parts(message)]
-    text = "".join([*texts, *(m["content"] for m in messages if isinstance(m["content"], str))])
+    text = "".join(texts_of(messages))
     mark = next((mark for mark in _MARKS if mark not in text), None)
     if mark is None:
         raise ModelError("a conversation holds each of the noncharacters U+FDD0 to U+FDEF: take them out")

@@ -19,6 +19,7 @@ from azeros.errors import AzerosError, OverloadError, RequestError
 from azeros.model.config import AUDIO_TOKEN
 from azeros.model.embedding import embed_rows
 from azeros.model.encoding import FRAMES_PER_S
+from azeros.model.processing import texts_of
 from azeros.serving.ask import Ask
 from azeros.serving.audio import AudioCache, Clip
 from azeros.serving.batch import Batch
@@ -124,15 +125,7 @@ class Engine:
 
     def _check_text(self, ask: Ask) -> None:
         """Refuse text of megabytes before all of it is made tokens of."""
-        contents = [message["content"] for message in ask.messages]
-        texts = [content for content in contents if isinstance(content, str)]
-        texts += [
-            part["text"]
-            for content in contents
-            if not isinstance(content, str)
-            for part in content
-            if part["type"] == "text"
-        ]
+        texts = texts_of(ask.messages)
         pieces = [text[at : at + _PIECE] for text in texts for at in range(0, len(text), _PIECE)]
         room = self.max_tokens
         for piece in pieces if len(pieces) > len(texts) else ():

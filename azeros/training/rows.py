@@ -230,32 +230,22 @@ def batches(
         max_batch_s: seconds of audio in a batch of more than one row, at most.
         start: how many batches have been before; they are drawn again, but not read.
     """
-    drawn = _draws(sets, weights, batch_size, seed, lengths, max_batch_s)
-    return ([sets[name][index] for name, index in batch] for batch in islice(drawn, start, None))
-
-
-def _draws(
-    sets: Mapping[str, Rows],
-    weights: Mapping[str, float],
-    batch_size: int,
-    seed: int,
-    lengths: Mapping[str, Sequence[int]],
-    max_batch_s: float | None,
-) -> Iterator[list[tuple[str, int]]]:
-    """Which rows of which sets the batches hold."""
     rng = random.Random(seed)
     names = sorted(sets)
     shares = [sets[name].duration_s / 3600 * weights[name] for name in names]
     durations_s = {name: sets[name].durations_s for name in names} if max_batch_s else {}
     streams = {name: _shuffled(len(sets[name]), random.Random(f"{seed}-{name}")) for name in names}
-    while True:
-        drawn = [
-            (name, next(streams[name])) for name in rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
-        ]
-        drawn.sort(key=lambda place: lengths[place[0]][place[1]])
-        chunks = _chunks(drawn, batch_size, max_batch_s, durations_s)
-        rng.shuffle(chunks)
-        yield from chunks
+
+    def draw() -> Iterator[list[tuple[str, int]]]:
+        while True:
+            places = rng.choices(names, shares, k=batch_size * _POOL_BATCHES)
+            drawn = [(name, next(streams[name])) for name in places]
+            drawn.sort(key=lambda place: lengths[place[0]][place[1]])
+            chunks = _chunks(drawn, batch_size, max_batch_s, durations_s)
+            rng.shuffle(chunks)
+            yield from chunks
+
+    return ([sets[name][index] for name, index in batch] for batch in islice(draw(), start, None))
 
 
 def _chunks(

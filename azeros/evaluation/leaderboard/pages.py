@@ -142,7 +142,7 @@ def _is_part(row: Row) -> bool:
 
 
 def _competes(row: Row, cell: Cell) -> bool:
-    return not _is_part(row) and bool(cell.is_complete) and cell.official is not None
+    return not _is_part(row) and bool(cell.is_complete)
 
 
 def _source(row: Row) -> str:
