@@ -267,12 +267,15 @@ def release(
     typer.echo(f"version {outcome.version} {became}: {outcome.reason}")
 
 
-@app.command(epilog="Examples: azeros lineage champion; azeros lineage models/azeros")
+@app.command(
+    epilog="Examples: azeros lineage champion; azeros lineage models/azeros; azeros lineage azeros:latest"
+)
 def lineage(
     version: Annotated[
         str,
         typer.Argument(
-            metavar="VERSION", help="A number, champion, or the folder of a packaged model or a bento."
+            metavar="VERSION",
+            help="A number, champion, an MLflow or Prefect run, a folder of a packaged model, or a bento by folder or tag.",
         ),
     ] = "champion",
     params: ParamsPath = Path("params.yaml"),

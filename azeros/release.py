@@ -6,9 +6,11 @@ A release is a folder `releases/<hash>` that holds the model and its card; `rele
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +91,8 @@ def promote(params: Params, number: int) -> Path:
 
 
 def find(params: Params, which: str) -> Version:
-    """A version by its number or by a folder that holds its model (packaged, or a bento), or the champion.
+    """A version by its number, by a run that made it (of MLflow or Prefect), by a folder that holds its model (packaged, or a
+    bento), by the tag of a bento (`azeros:latest`), or the champion.
 
     Raises:
         StageError: there is none.
@@ -100,16 +103,39 @@ def find(params: Params, which: str) -> Version:
     versions = registry.versions()
     if which == CHAMPION:
         found = registry.champion()
-    elif not which.isdigit() and Path(which).is_dir():
-        bento = Path(which) / "src" / _MODEL
-        model = hash_model(bento if bento.is_dir() else Path(which))
+    elif folder := _folder_of(which):
+        bento = folder / "src" / _MODEL
+        model = hash_model(bento if bento.is_dir() else folder)
         found = next((v for v in reversed(versions) if v.record.get("model") == model), None)
     else:
-        found = next((v for v in versions if str(v.number) == which), None)
+        found = next((v for v in versions if which in (str(v.number), *_runs(v))), None)
     if found is None:
         numbers = ", ".join(str(version.number) for version in versions) or "none"
         raise StageError(f"no version {which} of {registry.name} is registered; there are: {numbers}")
     return found
+
+
+def _folder_of(which: str) -> Path | None:
+    """A folder, or that of a bento by its tag; None for whatever else."""
+    if not which.isdigit() and Path(which).is_dir():
+        return Path(which)
+    if not re.fullmatch(r"[\w.-]+:[\w.-]+", which) or which.startswith("prefect:"):
+        return None
+    try:
+        import bentoml
+    except ModuleNotFoundError as error:
+        raise StageError(f"{which}: the tag of a bento wants BentoML: pip install 'azeros[serve]'") from error
+    try:
+        return Path(bentoml.get(which).path)
+    except bentoml.exceptions.NotFound as error:
+        raise StageError(f"{which}: no such bento; `bentoml list` names them") from error
+
+
+def _runs(version: Version) -> Iterator[str]:
+    """Runs that made a version; a Prefect run by its bare id, too."""
+    for run in version.record["runs"].values():
+        yield run
+        yield run.removeprefix("prefect:")
 
 
 def decide(challenger: dict[str, Any], champion: dict[str, Any] | None) -> tuple[bool, str]:

@@ -198,7 +198,8 @@ def stage_run(name: str, params: Mapping[str, Any]) -> Iterator[StageRun]:
     if _LOCK.is_file():
         run.log_artifact(_LOCK)
     try:
-        yield run
+        with _watched(run):
+            yield run
     except Exception:
         run.close("FAILED")
         raise
@@ -206,6 +207,26 @@ def stage_run(name: str, params: Mapping[str, Any]) -> Iterator[StageRun]:
         run.close("KILLED")
         raise
     run.close("FINISHED")
+
+
+@contextmanager
+def _watched(run: StageRun) -> Iterator[None]:
+    """Record the machine's load, memory, disk, network and GPUs beside the curves, as often as MLflow does by default."""
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        typed: Callable[..., Any] = SystemMetricsMonitor  # its methods are not
+        monitor = typed(run.id, tracking_uri=store_uri()) if run.id else None
+        if monitor:
+            monitor.start()
+    except Exception as error:
+        _warn(error)
+        monitor = None
+    try:
+        yield
+    finally:
+        if monitor and run.id:  # where the store has gone, it would wait for it
+            monitor.finish()
 
 
 def flatten(params: Mapping[str, Any]) -> dict[str, str]:

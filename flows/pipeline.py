@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 from urllib.request import urlopen
 
@@ -18,8 +19,9 @@ from pydantic import PositiveInt
 from azeros.errors import AzerosError, StageError
 from azeros.params import load_params
 from flows.checkout import PARAMS, own_checkout
+from flows.graph import read_stages, run_stages, word_of
 from flows.plugin import DEFAULT_DEPLOYMENT
-from flows.stages import run_stages, stages_in_order, word_of
+from flows.stages import run_command
 
 _SERVER_TIMEOUT_S = 3.0
 
@@ -31,45 +33,68 @@ def train_azeros(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: 
     Args:
         overrides: settings of this run alone, like `train.stage1.num_steps=500`, and files of such settings, like
             `flows/paper.yaml`.
-        workers: so many corpora are prepared at a time, and in so many parts, one a GPU, a set gets its targets.
-        dask: address of a Dask scheduler, `tcp://host:8786`, whose workers do these parts, each in a checkout that shares
-            its files with this one; none: this machine does them.
+        workers: so many stages run at a time, each on a GPU of its own, and in so many parts a set gets its targets.
+        dask: address of a Dask scheduler, `tcp://host:8786`, whose workers prepare corpora and do these parts, each in a
+            checkout that shares its files with this one; none: this machine does them.
     """
     with own_checkout(overrides):
-        run_stages(stages_in_order(), workers, dask)
-        release_model()
+        run_stages(read_stages(), workers, dask)
+        release_and_package()
 
 
 @flow(name="prepare-data")
 def prepare_data(overrides: Sequence[str] = (), workers: PositiveInt = 1, dask: str | None = None) -> None:
     """Make the manifests of every corpus, their card, and the targets of every set; the arguments are those of `train-azeros`."""
-    words = ("prepare", "card", "sift")
     with own_checkout(overrides):
-        run_stages([stage for stage in stages_in_order() if word_of(stage) in words], workers, dask)
+        run_stages(_stages_of("prepare", "card", "sift"), workers, dask)
 
 
 @flow(name="evaluate")
-def evaluate(overrides: Sequence[str] = ()) -> None:
-    """Evaluate the models that are there, and put them to the benchmarks."""
+def evaluate(overrides: Sequence[str] = (), workers: PositiveInt = 1) -> None:
+    """Evaluate the models that are there, and put them to the benchmarks; the arguments are those of `train-azeros`."""
     with own_checkout(overrides):
-        run_stages([stage for stage in stages_in_order() if word_of(stage) in ("evaluate", "benchmark")])
+        run_stages(_stages_of("evaluate", "benchmark"), workers)
 
 
 @flow(name="release")
 def release() -> None:
-    """Register the packaged model; it becomes the champion if it wins."""
+    """Register the packaged model; if it wins, it becomes the champion, and a bento is made of it."""
     with own_checkout():
-        release_model()
+        release_and_package()
+
+
+def release_and_package() -> None:
+    """Two tasks; the second has work if the model became the champion."""
+    if release_model():
+        build_bento()
 
 
 @task(name="release", task_run_name="release")
-def release_model() -> None:
-    """Register the packaged model and say what became of it."""
+def release_model() -> bool:
+    """Register the packaged model, say what became of it, and return whether it is now the champion."""
     from azeros import release as releases
 
     outcome = releases.run(load_params(PARAMS))
     became = "is now the champion" if outcome.promoted else "was not promoted"
     get_run_logger().info("version %d %s: %s", outcome.version, became, outcome.reason)
+    return outcome.promoted
+
+
+@task(name="bento", task_run_name="bento")
+def build_bento() -> None:
+    """Make a bento of the champion, where BentoML is installed.
+
+    Raises StageError if that fails.
+    """
+    if find_spec("bentoml") is None:
+        get_run_logger().warning("no bento of the champion without BentoML: pip install 'azeros[serve]'")
+        return
+    command = [sys.executable, "-m", "bento.build"]
+    run_command("the bento of the champion", command, {}, "python -m bento.build")
+
+
+def _stages_of(*words: str) -> dict[str, set[str]]:
+    return {stage: needs for stage, needs in read_stages().items() if word_of(stage) in words}
 
 
 def _server_answers() -> bool:
@@ -84,7 +109,7 @@ def main(arguments: list[str]) -> None:
     """Run the flow once, or with `serve` wait for runs that Prefect schedules."""
     if arguments not in ([], ["serve"]):
         raise StageError(f"unknown arguments {' '.join(arguments)}; give none, or serve")
-    stages_in_order()  # what is wrong with the pipeline is said at once
+    read_stages()  # what is wrong with the pipeline is said at once
     if arguments:
         if not _server_answers():
             raise StageError(

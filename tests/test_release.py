@@ -117,6 +117,8 @@ def test_the_better_model_becomes_the_champion(
     assert first["MLflow run"] == (packaged.id, "here")
     assert first["MLflow pipeline run"][1] == "here"
     assert first["started as"] == ("prefect:abc", "")
+    assert packaged.id is not None
+    assert {release.find(params, run).number for run in (packaged.id, "prefect:abc", "abc")} == {1}
     assert "MLflow run" not in states  # of the third nobody kept a run
 
     assert release.promote(params, 1).name == release.CHAMPION_LINK.resolve().name
@@ -127,6 +129,8 @@ def test_the_better_model_becomes_the_champion(
         release.promote(params, 2)
     with pytest.raises(StageError, match="no version 9 of azeros is registered; there are: 1, 2, 3"):
         release.lineage(params, "9")
+    with pytest.raises(StageError, match="azeros:none: no such bento"):
+        release.lineage(params, "azeros:none")
 
 
 @pytest.mark.slow

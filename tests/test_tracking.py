@@ -7,9 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import torch
 
@@ -73,6 +75,16 @@ def test_a_run_keeps_settings_curves_and_files(client: "MlflowClient", here: Pat
     assert sorted(file.path for file in client.list_artifacts(run.id)) == ["answers.json", "report.md"]
     assert (record.info.status, record.info.run_name) == ("FINISHED", "evaluate")
     assert "mlflow.parentRunId" not in record.data.tags
+
+
+def test_the_machine_is_watched(client: "MlflowClient", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    with stage_run("train", {}) as run:
+        assert run.id is not None
+        while "system/system_memory_usage_megabytes" not in client.get_run(run.id).data.metrics:
+            time.sleep(0.05)
+    used = client.get_run(run.id).data.metrics["system/system_memory_usage_megabytes"]
+    assert used == pytest.approx(psutil.virtual_memory().used / 1e6, rel=0.5)
 
 
 def test_no_point_of_a_long_curve_is_lost(client: "MlflowClient") -> None:

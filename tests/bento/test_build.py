@@ -54,6 +54,14 @@ def test_it_answers_from_another_folder(home: Path, tiny_model: AZerosModel, tmp
         stop(server.process)
 
 
+def test_its_tag_leads_to_its_model(home: Path, bento: Path) -> None:
+    asked = "from azeros.release import _folder_of; print(_folder_of('azeros:latest'))"
+    found = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=os.environ | {"BENTOML_HOME": str(home)}, capture_output=True, text=True
+    )  # fmt: skip
+    assert Path(found.stdout.strip()) == bento, found.stderr
+
+
 def test_it_pins_what_serving_needs_and_nothing_of_training(bento: Path) -> None:
     pinned = (bento / "env/python/requirements.txt").read_text().split()
     names = {line.partition("==")[0] for line in pinned}

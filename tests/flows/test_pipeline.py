@@ -19,7 +19,9 @@ import pytest
 from azeros.errors import StageError
 from azeros.params import load_params
 from azeros.work import is_running
-from flows.stages import PARENT_VARIABLE, _is_killed, _process_group, run_stage, stages_in_order
+from flows import pipeline
+from flows.graph import read_stages
+from flows.stages import PARENT_VARIABLE, _is_killed, _process_group, run_stage
 from tests.conftest import ROOT
 from tests.test_architecture import CARD, STAGES
 
@@ -50,16 +52,24 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(stage: str) -> str | None:
-    return run_stage.fn(stage, pipeline="a run").name
+    return run_stage.fn(stage, pipeline="a run", device=0).name
 
 
 def test_stages_come_after_what_they_depend_on(toy: Path) -> None:
-    assert stages_in_order() == ["parent", "side@left", "side@right", "a_last", "z_broken"]
+    sides = {"side@left", "side@right"}
+    needs = {
+        "parent": set(),
+        "side@left": set(),
+        "side@right": set(),
+        "a_last": sides,
+        "z_broken": {"a_last"},
+    }
+    assert list(read_stages().items()) == list(needs.items())
 
 
 def test_the_flow_runs_the_stages_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    words = [stage.partition("@")[0] for stage in stages_in_order()]
+    words = [stage.partition("@")[0] for stage in read_stages()]
     assert set(words) == {*STAGES, CARD}
     assert words.index("prepare") < words.index(CARD) < words.index("sift")
     assert words.index("prepare") < words.index("sift") < words.index("train") < words.index("package")
@@ -211,6 +221,23 @@ def test_death_by_a_signal_is_told_from_failure(exit_code: int, said: str, kille
     assert _is_killed(exit_code, said) == killed
 
 
+@pytest.mark.parametrize("promoted", [True, False])
+def test_a_new_champion_is_packaged(promoted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged: list[bool] = []
+    monkeypatch.setattr(pipeline, "release_model", lambda: promoted)
+    monkeypatch.setattr(pipeline, "build_bento", lambda: packaged.append(True))
+    pipeline.release_and_package()
+    assert bool(packaged) == promoted
+
+
+@pytest.mark.slow
+def test_the_bento_is_one_of_the_champion(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    missing = r"the bento of the champion failed \(1\): .*releases/champion: no packaged model"
+    with pytest.raises(StageError, match=missing):
+        pipeline.build_bento.fn()
+
+
 @pytest.fixture
 def releasable(toy: Path) -> Path:
     """The toy with what a release takes: settings, a packaged model and its figures."""
@@ -241,9 +268,7 @@ def test_the_flow_runs_without_a_server(releasable: Path) -> None:
 
 @pytest.mark.slow
 def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     environment = environment_of(releasable) | {"PREFECT_API_URL": address}
     environment |= {"PREFECT_PLUGINS_ENABLED": "true", "PREFECT_PLUGINS_ALLOW": "azeros"}
@@ -263,6 +288,12 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
     assert (releasable / "last").read_text() == "11"
     assert load_params(releasable / "settings").seed == 2
     assert (releasable / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def answers(address: str) -> bool:
