@@ -6,6 +6,7 @@ Language models that write targets, judges, systems under test: all of them are 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ _PASSING = {408, 409, 429}  # and all from 500
 _ABOUT_ONE_REQUEST = {400, 413, 422}
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_ASKED_WAIT_S = 0.5, 60.0, 600.0
 _EXCERPT_CHARS = 200
+_JSON = {"Content-Type": "application/json"}
 
 Answer = TypeVar("Answer")
 
@@ -160,7 +162,8 @@ class Endpoint:
     async def _try(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Answer]) -> Answer:
         url = f"{self._settings.base_url.rstrip('/')}/{path}"
         try:
-            reply = await self._client.post(url, json=body)
+            # In ASCII, as httpx would not: half of a character, which UTF-8 has not, can be sent too.
+            reply = await self._client.post(url, content=json.dumps(body), headers=_JSON)
         except httpx.InvalidURL as error:
             raise EndpointError(f"{url}: not a URL ({error}); mend {self._section}") from error
         except httpx.HTTPError as error:

@@ -62,7 +62,8 @@ def generate(name: str, system: System, chosen: SampleSet, folder: Path) -> Path
     failed = [row["error"] for row in rows if "error" in row]
     if failed:
         _log.warning(
-            "%s: %d of %d failed, the first by %s; the same command asks for them again",
+            "%s: %d of %d failed, the first by %s; the same command asks for them again"
+            " (dvc repro with --force --single-item: it skips a stage that succeeded)",
             path, len(failed), len(rows), failed[0],
         )  # fmt: skip
     return path

@@ -64,7 +64,7 @@ def read_responses(path: Path) -> list[Response]:
         BenchmarkError: the file is missing, empty, not JSON, ends within a line, or holds each row twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BenchmarkError(f"{path}: {error.strerror}; give a file of responses") from error
     except UnicodeDecodeError as error:

@@ -54,7 +54,7 @@ def failed(
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean of ratios with its 95 % interval; None where a part has nothing to count."""
+    """A mean of ratios with its 95 % interval; None where a part has nothing to count, or no finite sum."""
 
     value: float | None
     interval: tuple[float, float] | None
@@ -71,8 +71,10 @@ def figure(ratios: Sequence[tuple[Ratio, ...]], scale: float, seed: int) -> Figu
     if not ratios:
         return Figure(None, None)
     sums = np.asarray(ratios, dtype=np.float64)  # (N, P, 2)
-    value = float(_parts(sums.sum(axis=0)).mean()) * scale
-    if not np.isfinite(value):
+    with np.errstate(over="ignore", invalid="ignore"):  # a judge may give inf, or 1e308
+        value = float(_parts(sums.sum(axis=0)).mean()) * scale
+        bound = np.abs(sums).sum() * len(sums)  # no resample comes to more
+    if not np.isfinite([value, bound]).all():
         return Figure(None, None)
     num_items = len(sums)
     draws = np.random.default_rng(seed).multinomial(num_items, np.full(num_items, 1 / num_items), _RESAMPLES)

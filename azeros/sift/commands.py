@@ -73,8 +73,9 @@ def preview(
 ) -> None:
     """Print answers to some cuts in several modes side by side."""
     settings = load_params(params)
-    chosen: list[Mode] = [mode for mode in get_args(Mode) if mode in modes.split(",")]
-    if len(chosen) < len(modes.split(",")):
+    wanted = {mode.strip() for mode in modes.split(",")}
+    chosen: list[Mode] = [mode for mode in get_args(Mode) if mode in wanted]
+    if len(chosen) < len(wanted):
         raise typer.BadParameter(f"'{modes}': give some of {','.join(get_args(Mode))}", param_hint="--modes")
     from rich.console import Console
 

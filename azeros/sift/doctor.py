@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from azeros.data.labels import AGE_GROUPS, GENDERS
+from azeros.errors import ManifestError
 from azeros.model.chat import END_OF_TURN, START_OF_TURN, ChatTemplate, render_chat
 from azeros.params import Mode, Sift
 from azeros.sift.answers import TRUNCATED, Answer, Backend, answer_all
 from azeros.sift.profile import LLMProfile
 from azeros.sift.prompts import ATTRIBUTES, UNKNOWN, Prompt, render
+from azeros.sift.selection import is_text
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
@@ -193,8 +195,13 @@ def questions(
 ) -> list[tuple[Mode, Prompt]]:
     """Each utterance in each mode; without those of a system message if the chat template refuses one.
 
-    Raises ParamsError if there is no instruction in a language.
+    Raises ManifestError if a transcript is no text, ParamsError if there is no instruction in a language.
     """
+    for supervision in said:
+        if not is_text(supervision.text or ""):
+            raise ManifestError(
+                f"supervision {supervision.id}: {supervision.text!a} is no text; write a string of whole characters"
+            )
     modes = [mode for mode in MODES if not mode.endswith("_ssp") or chat.takes_system_turns]
     return [
         (mode, render(mode, supervision, settings, chat.prompt)) for supervision in said for mode in modes

@@ -33,7 +33,7 @@ def select(cut: Cut, mode: Mode | TranscriptMode, params: Params, profile: LLMPr
     """
     supervision = supervision_of(cut)
     text = supervision.text or ""
-    if not _is_text(text):
+    if not is_text(text):
         return Rejected(cut.id, "text that is no text", ascii(text))
     reason = unfit(cut.duration, text, params.filter, strict=True)
     if reason:
@@ -51,6 +51,6 @@ def select(cut: Cut, mode: Mode | TranscriptMode, params: Params, profile: LLMPr
     return prompt
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether it is a string without halves of characters, which JSON can hold and UTF-8 cannot."""
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -110,7 +110,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not() -> None:
     assert FILE.read_bytes() == Path("whole", FILE.name).read_bytes()
 
 
-def test_a_failing_item_is_recorded_and_asked_for_again() -> None:
+def test_a_failing_item_is_recorded_and_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
     broken = True
 
     def refuse_one(number: int, body: dict[str, Any]) -> Reply:
@@ -120,6 +120,8 @@ def test_a_failing_item_is_recorded_and_asked_for_again() -> None:
 
     with serve(refuse_one) as server:
         assert ask(server).exit_code == 0
+        assert "1 of 7 failed" in caplog.text
+        assert "dvc repro with --force --single-item" in caplog.text
         first = read_rows(FILE)
         assert first[0]["response"] is None
         assert "HTTP 400 this recording is not for me" in first[0]["error"]

@@ -25,6 +25,12 @@ def test_one_json_list_will_do(tmp_path: Path) -> None:
     assert [row.fields for row in read_responses(path)] == ROWS
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "p"}\n', encoding="utf-8-sig")
+    assert [row.fields for row in read_responses(path)] == [{"prompt": "p"}]
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

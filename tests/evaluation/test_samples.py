@@ -111,6 +111,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bbh" / "test-00001-of-00002.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(BenchmarkError, match=r"00002\.parquet: not a readable parquet file"):
         load_samples("voicebench", "bbh", tmp_path, partial=True)
+    write_voicebench(tmp_path, "bbh", "test", [{"prompt": "a"}])
+    with pytest.raises(BenchmarkError, match=r"two versions of test, .* remove one"):
+        load_samples("voicebench", "bbh", tmp_path, partial=True)
     with pytest.raises(BenchmarkError, match="has no set 'bbbh'"):
         load_samples("voicebench", "bbbh", tmp_path, partial=True)
     with pytest.raises(BenchmarkError, match=r"Foundation_meta\.json: No such file"):

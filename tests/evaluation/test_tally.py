@@ -35,3 +35,8 @@ def test_a_part_without_items_has_no_figure() -> None:
 @pytest.mark.parametrize("mark", [float("nan"), float("inf")])
 def test_a_mark_that_is_not_finite_has_no_figure(mark: float) -> None:
     assert figure([((mark, 1.0),), (share(True),)], 1.0, seed=0).value is None
+    assert figure([((mark, 1.0),), ((-mark, 1.0),)], 1.0, seed=0).value is None
+
+
+def test_marks_whose_resamples_overflow_have_no_figure() -> None:
+    assert figure([((1e308, 1.0),), ((3.0, 1.0),)], 1.0, seed=0).value is None

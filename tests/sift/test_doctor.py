@@ -15,7 +15,7 @@ from azeros.sift.profile import LLMProfile, read_profile
 from azeros.sift.prompts import Prompt
 from tests.conftest import ROOT
 from tests.sift.random_llm import save_random_llm
-from tests.small import make_cut, run, write_params
+from tests.small import complaint, make_cut, run, write_params
 
 TINY = ROOT / "azeros/tiny/weights/llm"
 
@@ -134,6 +134,14 @@ def test_what_is_told_is_counted_by_whole_words() -> None:
     assert coverage["text"]["sift_s"].told == 0
     coverage, _ = doctor.elicit(asked(), Model("", "monday"), lambda num: None)
     assert coverage["text"]["sift_s"].told == 8
+
+
+def test_half_of_a_character_in_a_manifest_is_one_line(tmp_path: Path) -> None:
+    line = json.dumps(make_cut("half", "so \ud83d it goes").to_dict())
+    (tmp_path / "cuts.jsonl").write_text(line + "\n")
+    params = str(write_params(tmp_path / "params.yaml", {}))
+    result = run("sift", "doctor", "--manifest", str(tmp_path / "cuts.jsonl"), "--params", params)
+    assert r"supervision half: 'so \ud83d it goes' is no text" in complaint(result.stderr)
 
 
 def test_answers_that_think_or_never_end_are_found(profile: LLMProfile) -> None:

@@ -32,7 +32,7 @@ def test_the_command_shows_modes_side_by_side(
     monkeypatch.setenv("COLUMNS", "200")
     params = str(write_params(tmp_path / "params.yaml", {}))
     shown = run(
-        "sift", "preview", str(manifest), "--modes", "sift_s,sit_sp", "--num", "10", "--params", params
+        "sift", "preview", str(manifest), "--modes", "sift_s, sit_sp", "--num", "10", "--params", params
     )
     assert shown.exit_code == 0, shown.stderr
     lines = shown.stdout.splitlines()

@@ -87,8 +87,11 @@ def judged(row: Response, completions: Sequence[str]) -> dict[str, Any]:
 
 
 def pass_of(file_name: str) -> str:
-    """Which pass a judge file holds, by the rule of the official script: its name."""
-    return "cir" if "cir" in file_name else "normal"
+    """Which pass a judge file holds: as officially its name says "cir", but here after any "normal".
+
+    So the files of a system called "circus" tell their pass, circus-chat.normal.jsonl and circus-chat.cir.jsonl.
+    """
+    return "cir" if "cir" in file_name.rpartition("normal")[2] else "normal"
 
 
 def parse_marks(judgement: str) -> tuple[int, int] | None:

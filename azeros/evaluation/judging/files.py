@@ -55,7 +55,8 @@ def judge_file(
     """
     if benchmark == "airbench" and exchanged != (chat.pass_of(output.name) == "cir"):
         raise BenchmarkError(
-            f"{output}: its name must hold 'cir' if the answers are exchanged, and else must not: scorers go by it"
+            f"{output}: its name must hold 'cir' if the answers are exchanged, and else must not, unless 'normal'"
+            " follows: scorers go by it"
         )
     rows = read_responses(path)
     protocol = _voicebench(settings) if benchmark == "voicebench" else _airbench(settings, exchanged)

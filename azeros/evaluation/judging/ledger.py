@@ -73,7 +73,7 @@ class Ledger:
         fields = {"key": key, **asdict(judgement), "checksum": _checksum(judgement)}
         line = json.dumps(fields, ensure_ascii=False) + "\n"
         with self.path.open("ab") as file:
-            file.write(line.encode())
+            file.write(line.encode(errors="backslashreplace"))  # half a character stays an escape
         self._judgements[key] = judgement
 
 

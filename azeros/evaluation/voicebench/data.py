@@ -61,7 +61,9 @@ def _shards(folder: Path, split: str) -> list[Path]:
             f"{folder}: no {split}-*-of-*.parquet in it; give a folder in the layout of hlt-lab/voicebench"
             " (hf download --repo-type dataset hlt-lab/voicebench --local-dir DATA)"
         )
-    (num_shards,) = {int(match[2]) for match in found.values() if match} or {0}
+    num_shards, *others = {int(match[2]) for match in found.values() if match}
+    if others:
+        raise BenchmarkError(f"{folder}: two versions of {split}, files of different -of-NNNNN: remove one")
     if len(shards) != num_shards:
         raise BenchmarkError(
             f"{folder}: {len(shards)} of the {num_shards} files of {split}; fetch the others"

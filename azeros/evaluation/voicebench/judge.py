@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -71,9 +72,13 @@ def judged(row: Response, completions: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_mark(text: str) -> float | None:
-    """The number that a judge gave: what `float` reads, or the first [[digits]]; None for anything else."""
+    """The number that a judge gave: what `float` reads, or the first [[digits]]; None for anything else.
+
+    Digits beyond the largest float are none: officially they end the evaluation too.
+    """
     try:
         return float(text)
     except ValueError:
         found = re.search(r"\[\[(\d+)\]\]", text)
-        return float(int(found[1])) if found else None
+        mark = float(found[1]) if found else math.inf
+        return mark if math.isfinite(mark) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from azeros.evaluation.responses import Response
@@ -33,4 +32,4 @@ def _item(judgements: list[str]) -> Item:
 
 
 def _sum_ratio(marks: list[float]) -> Ratio:
-    return (math.fsum(marks), float(len(marks))) if marks else NOTHING
+    return (sum(marks), float(len(marks))) if marks else NOTHING

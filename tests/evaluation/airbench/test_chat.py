@@ -73,3 +73,6 @@ def test_an_unknown_task_is_named() -> None:
 def test_a_pass_goes_by_the_name_of_its_file() -> None:
     assert chat.pass_of("result_cir.json") == "cir"
     assert chat.pass_of("result.json") == "normal"
+    for system in ("circus", "normalised", "cir.normal"):
+        for which in chat.PASSES:
+            assert chat.pass_of(f"{system}-chat-speech-audio.{which}.jsonl") == which

@@ -70,6 +70,16 @@ def test_a_judged_file_replays_with_the_network_off() -> None:
     assert Path("judged.jsonl").read_bytes() == before
 
 
+def test_half_of_a_character_is_judged_and_replayed() -> None:
+    row = {**ROWS[0], "response": "half \ud83d"}
+    with serve(always("4", "5", "[[3]] \ud83d")) as server:
+        first = summary(judge(server, [row]))
+    assert "### [Response]: half \ud83d\n" in server.bodies[0]["messages"][1]["content"]
+    again = summary(judge(server, [row]))  # whose server is gone
+    assert (first["unreadable"], again["calls"]) == (0, 0)
+    assert read_rows(Path("judged.jsonl")) == [{**row, "score": ["4", "5", "[[3]] \ud83d"]}]
+
+
 def test_each_row_is_asked_about_as_the_official_script_does() -> None:
     with serve(always("5", "5", "5")) as server:
         judge(server, [ROWS[0], QA_ROW], max_concurrency=1)

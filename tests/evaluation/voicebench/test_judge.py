@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from azeros.errors import BenchmarkError
+from azeros.evaluation.tally import figure
 from azeros.evaluation.voicebench import judge, open_ended
 from tests.evaluation.rows import read_rows, response
 
@@ -39,9 +40,19 @@ def test_a_mark_is_what_float_reads_or_stands_in_brackets(text: str, mark: float
     assert judge.parse_mark(text) == mark
 
 
-@pytest.mark.parametrize("text", ["", "Score: 4", "4/5", "**5**", "4 5", "[4]", "[[4.5]]"])
+@pytest.mark.parametrize(
+    "text", ["", "Score: 4", "4/5", "**5**", "4 5", "[4]", "[[4.5]]", f"[[{'9' * 400}]]", f"[[{'9' * 5000}]]"]
+)
 def test_anything_else_is_no_mark(text: str) -> None:
     assert judge.parse_mark(text) is None
+
+
+@pytest.mark.parametrize("lost", [["inf", "-inf"], ["1e308", "1e308"]])
+def test_marks_without_a_sum_have_no_figure_and_strictly_are_the_lowest(lost: list[str]) -> None:
+    (item,) = open_ended.score([response(score=[*lost, "4"])])
+    assert (item.strict, item.fallbacks) == (((6.0, 3.0),), 2)
+    assert item.official is not None
+    assert figure([item.official], 1.0, seed=0).value is None
 
 
 def test_every_mark_weighs_the_same_and_strictly_a_lost_one_is_the_lowest() -> None:
