@@ -1,15 +1,21 @@
-# make run: audio to packaged model.  make test: the tests.  make docs: the site.  Each sets up .venv first, once.
+# make run: audio to packaged model.  make test, make test-slow: the tests.  make docs: the site.  Each sets up .venv first, once.
 PYTHON ?= python3
 EXTRAS = train,flows,dask,serve,onnx,docs,dev
 STAMP = .venv/.stamp
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: run test check docs setup
+# A file's fixtures are made once: its tests stay together.
+PYTEST = OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+.PHONY: run test test-slow check docs setup
 run: setup
 	dvc repro
 
 test: setup
-	OMP_NUM_THREADS=1 python -m pytest -n logical --maxprocesses 8 --dist loadfile # a file's fixtures are made once
+	$(PYTEST) -m 'not slow'
+
+test-slow: setup
+	$(PYTEST) -m slow
 
 check: setup
 	ruff check

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import soundfile
@@ -94,18 +95,43 @@ def take_leaderboard(page: Any) -> None:
 
 def take_mlflow(page: Any) -> None:
     """The curves of the last first stage that was trained."""
-    client = connect()
-    (experiment,) = [one for one in client.search_experiments() if one.name == EXPERIMENT]
-    (run, *_) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'train@stage1'")
-    with server(
-        "http://127.0.0.1:3942/health", "mlflow", "ui", "--port", "3942", "--backend-store-uri", store_uri()
-    ):
+    client, experiment = tracked()
+    (run, *_) = client.search_runs([experiment], "attributes.run_name = 'train@stage1'")
+    with mlflow() as url:
         page.set_viewport_size({"width": 1600, "height": 700})
-        page.goto(
-            f"http://127.0.0.1:3942/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}/model-metrics"
-        )
+        page.goto(f"{url}/#/experiments/{experiment}/runs/{run.info.run_id}/model-metrics")
         page.wait_for_timeout(SETTLE_S * 1000)  # nothing on the page says that its curves are drawn
         take(page, "mlflow", width=1180)  # without the assistant beside it
+
+
+def take_compare(page: Any) -> None:
+    """The last three pipeline runs that were evaluated and put to the benchmarks, side by side."""
+    client, experiment = tracked()
+    whole = "metrics.`evaluate/stage2/plain` >= 0 and metrics.`benchmark/azeros/bbh` >= 0"
+    runs = [run.info.run_id for run in client.search_runs([experiment], whole)[:3]]
+    if len(runs) < 3:
+        sys.exit(f"{len(runs)} pipeline runs: make three: dvc exp run -S train.stage1.num_steps=400")
+    asked = urlencode({"runs": json.dumps(runs), "experiments": json.dumps([experiment])})
+    with mlflow() as url:
+        page.set_viewport_size({"width": 1600, "height": 1000})
+        page.goto(f"{url}/#/compare-runs?{asked}")
+        page.wait_for_timeout(SETTLE_S * 1000)
+        take(page, "compare", width=1180)
+
+
+def tracked() -> tuple[Any, str]:
+    """A client of MLflow, and the id of the experiment that has our runs."""
+    client = connect()
+    (experiment,) = [one for one in client.search_experiments() if one.name == EXPERIMENT]
+    return client, experiment.experiment_id
+
+
+@contextmanager
+def mlflow() -> Iterator[str]:
+    """The address of its pages."""
+    url = "http://127.0.0.1:3942"
+    with server(f"{url}/health", "mlflow", "ui", "--port", "3942", "--backend-store-uri", store_uri()):
+        yield url
 
 
 def take_prefect(page: Any) -> None:
@@ -132,7 +158,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
-        for picture in (take_page, take_leaderboard, take_mlflow, take_prefect):
+        for picture in (take_page, take_leaderboard, take_mlflow, take_compare, take_prefect):
             if not sys.argv[1:] or picture.__name__.removeprefix("take_") in sys.argv[1:]:
                 picture(page)
         browser.close()

@@ -13,7 +13,11 @@ from typing import Any
 from urllib.request import urlopen
 
 from prefect import flow, get_run_logger, serve, task
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from pydantic import PositiveInt
 
 from azeros.errors import AzerosError, StageError
@@ -24,6 +28,7 @@ from flows.plugin import DEFAULT_DEPLOYMENT
 from flows.stages import run_command
 
 _SERVER_TIMEOUT_S = 3.0
+_PRIVATE_SERVER_TIMEOUT_S = 300  # it takes 20 s, on a busy machine minutes
 
 
 @flow(name="train-azeros")
@@ -133,7 +138,8 @@ def some_server() -> Iterator[None]:
         return
     # SIGTERM would end the process outright, and leave the private server.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+    patience = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _PRIVATE_SERVER_TIMEOUT_S}
+    with temporary_settings(updates=patience, restore_defaults={PREFECT_API_URL}):
         yield
 
 

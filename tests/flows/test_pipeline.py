@@ -290,6 +290,27 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
     assert (releasable / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_run_outlives_its_server(releasable: Path) -> None:
+    pipeline = (releasable / "dvc.yaml").read_text()
+    waits = "until test -e killed; do sleep 0.1; done"
+    (releasable / "dvc.yaml").write_text(
+        pipeline.replace("cmd: cat left", f"cmd: touch begun; {waits}; cat left")
+    )
+    port = free_port()
+    environment = environment_of(releasable) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    server_command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    with started(server_command, releasable, environment) as server:
+        wait_until(lambda: answers(f"{environment['PREFECT_API_URL']}/health"), server)
+        with started([sys.executable, "-m", "flows.pipeline"], releasable, environment) as flow:
+            wait_until((releasable / "begun").exists, flow)
+            server.kill()
+            (releasable / "killed").touch()
+            wait_until(lambda: list((releasable / "releases").glob("*/weights")) != [], flow)
+            flow.kill()  # it would try for minutes to tell the server
+    assert (releasable / "last").read_text() == "11"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -323,8 +344,10 @@ def environment_of(folder: Path) -> dict[str, str]:
     """Out of reach of any Prefect server, with the shell of a bare container, which may stay above what it runs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(folder / ".prefect")}
     environment["SHELL"] = "/bin/sh"
-    environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    return environment | {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(PATIENCE_S)}
+    return environment | {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+    }
 
 
 @contextmanager
