@@ -47,9 +47,8 @@ class Remote:
             await asyncio.gather(*tasks)
             yield contents
         finally:
-            for task in tasks:
-                task.cancel()
-            del tasks  # they know the error, which knows this frame: no circle, which would keep the request
+            while tasks:  # they know the error, which knows this frame: no circle, which would keep the request
+                tasks.pop().cancel()
             self._held_bytes -= sum(map(len, contents.values()))
 
     async def _fetch(
