@@ -1,5 +1,6 @@
 """A web server of audio files, good and bad, for the tests of audio by URL."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,8 +54,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def file_server() -> Iterator[FileServer]:
+def file_server(tls: ssl.SSLContext | None = None) -> Iterator[FileServer]:
     with FileServer() as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

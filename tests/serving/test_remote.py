@@ -3,13 +3,20 @@
 import asyncio
 import gc
 import socket
+import ssl
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from azeros.errors import OverloadError, RequestError
 from azeros.serving.remote import MAX_URLS, Remote
@@ -108,6 +115,34 @@ def test_a_name_is_resolved_once_and_its_address_is_asked_under_the_name(
     assert looked_up[0] == "clips.example.org"
     assert "clips.example.org" not in looked_up[1:]
     assert files.asked == [("/clips/good.wav", f"clips.example.org:{files.server_port}")]
+
+
+def certificate(name: str) -> bytes:
+    """A key and a certificate of a server, signed by itself."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(hours=1))
+    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + signed.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def test_a_certificate_has_to_be_for_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(certificate("clips.example.org"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem)
+    here = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    monkeypatch.setattr("azeros.serving.allowlist._is_public", lambda _: True)
+    with file_server(tls) as files:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: here)
+        right, other = (
+            f"https://{name}.example.org:{files.server_port}/clips/" for name in ("clips", "other")
+        )
+        assert fetch(remote(right), f"{right}good.wav") == {f"{right}good.wav": CLIP}
+        assert "ConnectError" in refusal(remote(other), f"{other}good.wav")
 
 
 def test_many_are_fetched_side_by_side_up_to_a_number(files: FileServer) -> None:
