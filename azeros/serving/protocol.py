@@ -8,14 +8,14 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from azeros.errors import AudioError, RequestError
 from azeros.serving.ask import Finished
-from azeros.serving.audio import Clip, read_base64
+from azeros.serving.audio import Clip, read_base64, read_clip
 from azeros.serving.sampling import Sampling
 from azeros.serving.talker import SYSTEM_MESSAGE
 
@@ -69,7 +69,20 @@ class AudioPart(_Strict):
     input_audio: InputAudio
 
 
-_Part = Annotated[TextPart | AudioPart, Field(discriminator="type")]
+class AudioUrl(_Strict):
+    """Where an audio file lies; the service fetches it if its operator allows that."""
+
+    url: str
+
+
+class AudioUrlPart(_Strict):
+    """Audio in a message by its URL: vLLM's, OpenAI has none."""
+
+    type: Literal["audio_url"]
+    audio_url: AudioUrl
+
+
+_Part = Annotated[TextPart | AudioPart | AudioUrlPart, Field(discriminator="type")]
 _TextList = Annotated[list[TextPart], Field(min_length=1)]
 _PartList = Annotated[list[_Part], Field(min_length=1)]
 _Texts = Annotated[_TextList, BeforeValidator(_as_parts, json_schema_input_type=str | _TextList)]
@@ -178,10 +191,23 @@ class ChatRequest(_Strict):
         named = {name: value for name, value in given.items() if value is not None}
         return Sampling(min_tokens=self.min_tokens, seed=self.seed, stop=tuple(self.stop), **named)  # type: ignore[arg-type]
 
-    def conversation(self, max_audio_s: float, max_conversation_s: float) -> tuple[list[Message], list[Clip]]:
+    @property
+    def audio_urls(self) -> dict[str, str]:
+        """Each URL of audio, and the place where it stands first."""
+        places: dict[str, str] = {}
+        for index, message in enumerate(self.messages):
+            for number, part in enumerate(message.content or ()):
+                if isinstance(part, AudioUrlPart):
+                    places.setdefault(part.audio_url.url, f"messages.{index}.content.{number}.audio_url")
+        return places
+
+    def conversation(
+        self, fetched: Mapping[str, bytearray], max_audio_s: float, max_conversation_s: float
+    ) -> tuple[list[Message], list[Clip]]:
         """The messages as the model takes them, and their clips in order.
 
         Args:
+            fetched: the audio file at each of `audio_urls`.
             max_audio_s: of one clip.
             max_conversation_s: of all of them; no more are decoded.
 
@@ -202,14 +228,16 @@ class ChatRequest(_Strict):
                 if isinstance(part, TextPart):
                     parts.append({"type": "text", "text": part.text})
                     continue
+                where = f"messages.{index}.content.{number}.{part.type}"
                 try:
-                    clip = read_base64(part.input_audio.data, max_audio_s)
+                    if isinstance(part, AudioUrlPart):
+                        clip = read_clip(bytes(fetched[part.audio_url.url]), max_audio_s)
+                    else:
+                        clip = read_base64(part.input_audio.data, max_audio_s)
                 except AudioError as error:
-                    where = f"messages.{index}.content.{number}.input_audio"
                     raise RequestError(f"{where}: {error}", "invalid_audio", where) from error
                 heard_s += clip.duration_s
                 if heard_s > max_conversation_s:
-                    where = f"messages.{index}.content.{number}.input_audio"
                     raise RequestError(
                         f"{where}: with it the conversation has more than {max_conversation_s:.0f} s of audio, ask about less",
                         "context_length_exceeded",

@@ -23,6 +23,7 @@ from azeros.serving.audio import Clip, read_clip
 from azeros.serving.engine import Engine
 from azeros.serving.observer import Observer
 from azeros.serving.protocol import AUDIO_FORMATS, MAX_MESSAGES, AudioOutput, ChatRequest, read_chat_request
+from azeros.serving.remote import Remote
 from azeros.serving.sampling import Sampling
 from azeros.serving.settings import ServingSettings
 from azeros.serving.talker import FORMATS, make, speech
@@ -66,6 +67,7 @@ class ChatService:
         self._created = int(time.time())
         self._engine = Engine(chat.load(source, settings.revision, settings.dtype), settings, observer)
         self._readers = ThreadPoolExecutor(_NUM_READERS, "azeros reader")
+        self._remote = Remote(settings)
         self._talker = make(settings)
         self._speaking = ThreadPoolExecutor(1, "azeros talker")
         self._warm_up()
@@ -91,6 +93,7 @@ class ChatService:
             "max_context_tokens": self._engine.max_tokens,
             "max_messages": MAX_MESSAGES,
             "default_max_tokens": Sampling().max_tokens,
+            "max_audio_urls": self._remote.max_urls,
             "audio_formats": AUDIO_FORMATS,
             "voices": self._talker.voices,
             "speech_formats": list(FORMATS),
@@ -109,17 +112,21 @@ class ChatService:
         """The request in the body of a chat completion.
 
         Raises:
-            RequestError: it is not one, or is for another model, or its audio cannot be used.
+            RequestError: it is not one, or is for another model, or its audio cannot be used or fetched.
+            OverloadError: too much is being fetched.
         """
-        return await self._in_reader(self._read_chat, body)
+        request = await self._in_reader(self._read_request, body)
+        async with self._remote.fetched(request.audio_urls) as fetched:
+            limits = (self._engine.max_audio_s, self._engine.max_conversation_s)
+            messages, clips = await self._in_reader(request.conversation, fetched, *limits)
+        return request, Conversation(messages, clips, request.sampling)
 
-    def _read_chat(self, body: bytes) -> tuple[ChatRequest, Conversation]:
+    def _read_request(self, body: bytes) -> ChatRequest:
         request = read_chat_request(body)
         self.check_model(request.model)
         if request.audio:
             self._check_voice(request.audio.voice)
-        messages, clips = request.conversation(self._engine.max_audio_s, self._engine.max_conversation_s)
-        return request, Conversation(messages, clips, request.sampling)
+        return request
 
     def _check_voice(self, name: str) -> None:
         if name not in (voices := self._talker.voices):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import httpx
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from azeros.errors import ParamsError
+from azeros.serving.allowlist import read_prefixes
 
 _PREFIX = "AZEROS_"
 MB = 2**20
@@ -16,7 +18,7 @@ MB = 2**20
 class ServingSettings(BaseModel):
     """Each field `x` is the environment variable `AZEROS_X`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: str | None = None
     """Folder or hub id; without one, the packaged model of this repository."""
@@ -39,7 +41,9 @@ class ServingSettings(BaseModel):
     max_bodies_mb: int = Field(default=512, ge=1)
     """Of all requests that are being answered; more are refused as overload."""
     upload_timeout_s: float = Field(default=60, gt=0)
-    """Within which a body must have arrived."""
+    """Within which a body must have arrived, and then the audio that it names by URL."""
+    audio_urls: Annotated[tuple[httpx.URL, ...], BeforeValidator(read_prefixes)] = ()
+    """What audio may be fetched: URLs that begin like one of these, which commas separate."""
     talker: Literal["espeak", "cosyvoice"] = "espeak"
     """What speaks answers to those who ask for audio."""
     talker_model: str = "iic/CosyVoice2-0.5B"

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from azeros.serving.service import ChatService
 from azeros.serving.settings import ServingSettings
 from bento.door import Door
 from bento.routes import openai_routes, unless_gone
+from tests.serving.files import CLIP, SECRET, file_server
 from tests.serving.sound import audio_part, encoded, noise
 
 # Starlette's client uses what httpx has deprecated.
@@ -96,6 +98,10 @@ def text(found: tuple[int, dict[str, Any]]) -> str:
 
 def file(samples: Any, **how: Any) -> list[dict[str, object]]:
     return [audio_part(encoded(samples, **how))]
+
+
+def by_url(*urls: str) -> list[dict[str, object]]:
+    return [{"type": "audio_url", "audio_url": {"url": url}} for url in urls]
 
 
 def cut_short() -> bytes:
@@ -177,10 +183,15 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str | None, str]] = {
         "ask for one of alloy",
     ),
     "both limits": ({"max_completion_tokens": 4}, None, "give one of them"),
-    "audio by address": (
+    "audio by URL": (
         {"messages": [user({"type": "audio_url", "audio_url": {"url": "http://localhost"}})]},
+        "messages.0.content.0.audio_url",
+        "AZEROS_AUDIO_URLS",
+    ),
+    "an image": (
+        {"messages": [user({"type": "image_url", "image_url": {"url": "http://localhost"}})]},
         "messages.0.content.0",
-        "audio_url",
+        "image_url",
     ),
     "audio of the system": (
         {"messages": [{"role": "system", "content": file(noise(1))}]},
@@ -232,6 +243,47 @@ def test_what_users_write_stays_text(client: TestClient) -> None:
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "opus"])
 def test_each_format_is_heard(client: TestClient, kind: str) -> None:
     assert text(ask(client, [audio_part(encoded(noise(1.0), kind), kind)]))
+
+
+def test_audio_by_url_is_heard_as_the_same_file_sent(open_door: OpenDoor) -> None:
+    long = {"max_tokens": 20, "min_tokens": 20}
+    with file_server() as files:
+        client, _ = open_door(audio_urls=files.url)
+        sent = text(ask(client, [audio_part(CLIP)], **long))
+        urls = [f"{files.url}good.wav", f"{files.url}other.wav"]
+        assert text(ask(client, by_url(urls[0]), **long)) == sent
+        assert text(ask(client, by_url(*urls), **long)) == text(ask(client, [audio_part(CLIP)] * 2, **long))
+        turns = [user(*by_url(urls[0])), {"role": "assistant", "content": "so"}, user(*by_url(urls[0]))]
+        files.asked.clear()
+        assert text(ask(client, messages=turns))
+        assert len(files.asked) == 1
+        (card,) = client.get("/v1/models").json()["data"]
+        assert card["limits"]["max_audio_urls"] == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("../a.wav", "'..'"), ("gone", "404"), ("moved", "redirects"), ("other", "unreadable")],
+)
+def test_a_bad_url_is_refused_by_its_place(open_door: OpenDoor, name: str, reason: str) -> None:
+    with file_server() as files:
+        client, _ = open_door(audio_urls=files.url)
+        status, body = ask(client, [{"type": "text", "text": "what is it?"}, *by_url(f"{files.url}{name}")])
+    assert (status, body["error"]["code"]) == (400, "invalid_audio")
+    assert body["error"]["param"] == "messages.0.content.1.audio_url"
+    assert reason in body["error"]["message"]
+    assert SECRET.decode() not in body["error"]["message"]
+
+
+def test_a_slow_url_keeps_nobody_waiting(open_door: OpenDoor) -> None:
+    with file_server() as files, ThreadPoolExecutor(4) as pool:
+        client, _ = open_door(audio_urls=files.url, upload_timeout_s=5)
+        slow = [pool.submit(ask, client, by_url(f"{files.url}slow")) for _ in range(4)]
+        while len(files.asked) < 4:
+            time.sleep(0.01)
+        assert text(ask(client, [audio_part(CLIP)]))
+        assert not any(own.done() for own in slow)
+        assert {own.result()[0] for own in slow} == {400}
 
 
 def test_stop_seed_and_temperature_reach_the_answer(client: TestClient) -> None:

@@ -97,7 +97,11 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-PARTS = [{"type": "text", "text": "what is said?"}, audio_part(encoded(noise(0.3), "flac"), "flac")]
+PARTS = [
+    {"type": "text", "text": "what is said?"},
+    audio_part(encoded(noise(0.3), "flac"), "flac"),
+    {"type": "audio_url", "audio_url": {"url": "https://clips.example.org/a.wav"}},
+]
 REQUEST: dict[str, Any] = {
     "model": "azeros",
     "messages": [
@@ -167,7 +171,8 @@ def understand(body: bytes) -> None:
     """It is either a request that can be answered, or a 400 that names the place."""
     try:
         request = read_chat_request(body)
-        messages, clips = request.conversation(MAX_S, 3 * MAX_S)
+        fetched = {url: bytearray(recording("wav")) for url in request.audio_urls}
+        messages, clips = request.conversation(fetched, MAX_S, 3 * MAX_S)
     except RequestError as error:
         status, shape = error_body(error)
         assert status == 400

@@ -24,7 +24,7 @@ def test_no_more_audio_is_decoded_than_a_conversation_may_have(monkeypatch: pyte
     with pytest.raises(
         RequestError, match=r"messages\.2\.content\.0\.input_audio: .* more than 4 s of audio"
     ) as caught:
-        request.conversation(2.0, 4.0)
+        request.conversation({}, 2.0, 4.0)
     assert caught.value.code == "context_length_exceeded"
     assert len(decoded) == 3
-    assert len(request.conversation(2.0, 6.0)[1]) == 4
+    assert len(request.conversation({}, 2.0, 6.0)[1]) == 4

@@ -17,7 +17,16 @@ def test_variables_become_settings() -> None:
     assert settings == ServingSettings(max_batch_size=4, model="org/name")
 
 
-@pytest.mark.parametrize(("name", "value"), [("MAX_BATCH_SIZE", "0"), ("DTYPE", "int8"), ("API_KEY", "")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MAX_BATCH_SIZE", "0"),
+        ("DTYPE", "int8"),
+        ("API_KEY", ""),
+        ("AUDIO_URLS", "https://a/,b/"),
+        ("AUDIO_URLS", ""),
+    ],
+)
 def test_a_wrong_value_names_its_variable(name: str, value: str) -> None:
     with pytest.raises(ParamsError, match=f"AZEROS_{name}"):
         ServingSettings.from_environment({f"AZEROS_{name}": value})
