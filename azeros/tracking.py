@@ -35,8 +35,10 @@ PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # names the pipeline run that a stage bel
 PIPELINE_TAG = "azeros.pipeline"  # holds that name, on the parent run
 MODEL_TAG = "azeros.model_sha256"  # on the run that packaged a model: the way back from its files
 _LOCK = Path("dvc.lock")  # says what the stage reads: the hashes of all data that is there when it begins
-_DEFAULT_STORE = "sqlite:///mlflow.db"
+_DEFAULT_STORE = "mlflow.db"  # in the repository
+_OWN_FOLDERS = "/.dvc/tmp/exps/"  # where DVC runs experiments that leave the workspace alone
 _SQLITE = "sqlite:///"
+_VERSIONS = ("azeros", "torch", "transformers", "lhotse")  # what decides upon results
 _FLUSH_EVERY_S = 5.0  # a write to the store takes some 20 ms, too much for every training step
 _METRICS_PER_REQUEST = 1000  # MLflow takes no more
 _PARAMS_PER_REQUEST = 100
@@ -242,8 +244,11 @@ def flatten(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def store_uri() -> str:
-    """Where MLflow keeps runs and models; the same from every folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or _DEFAULT_STORE
+    """Where MLflow keeps runs and models; an experiment in a folder of its own has them where its repository has."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        repository = Path.cwd().as_posix().partition(_OWN_FOLDERS)[0]
+        return f"{_SQLITE}{repository}/{_DEFAULT_STORE}"
     if not uri.startswith(_SQLITE):
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute())
@@ -349,7 +354,9 @@ def _origin() -> dict[str, str]:
         "dvc.stage": os.environ.get("DVC_STAGE"),
         "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
         "dvc.lock_sha256": hashlib.sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.is_file() else None,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
         "python": platform.python_version(),
-        "torch": version("torch"),
+        **{package: version(package) for package in _VERSIONS},
     }
     return {key: value for key, value in tags.items() if value}

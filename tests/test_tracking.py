@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from azeros.params import load_params
-from azeros.tracking import EXPERIMENT, PARENT_VARIABLE, PIPELINE_TAG, flatten, stage_run
+from azeros.tracking import EXPERIMENT, PARENT_VARIABLE, PIPELINE_TAG, flatten, stage_run, store_uri
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -75,6 +75,16 @@ def test_a_run_keeps_settings_curves_and_files(client: "MlflowClient", here: Pat
     assert sorted(file.path for file in client.list_artifacts(run.id)) == ["answers.json", "report.md"]
     assert (record.info.status, record.info.run_name) == ("FINISHED", "evaluate")
     assert "mlflow.parentRunId" not in record.data.tags
+
+
+def test_an_experiment_in_a_folder_of_its_own_has_its_store_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (experiment := tmp_path / ".dvc/tmp/exps/standalone/tmpabc").mkdir(parents=True)
+    for folder in (tmp_path, experiment):
+        monkeypatch.chdir(folder)
+        assert store_uri() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_the_machine_is_watched(client: "MlflowClient", monkeypatch: pytest.MonkeyPatch) -> None:
