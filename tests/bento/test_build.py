@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -45,8 +47,26 @@ def bento(home: Path) -> Path:
     return made
 
 
-def test_it_answers_from_another_folder(home: Path, tiny_model: AZerosModel, tmp_path: Path) -> None:
-    server: Server = serve(tmp_path / "log", "azeros:latest", folder=tmp_path, BENTOML_HOME=str(home))
+@pytest.fixture
+def bare_python(bento: Path, tmp_path: Path) -> Path:
+    """A Python that has what the bento pins, as its image has, and nothing else of what is installed here."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    (packages,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    for line in (bento / "env/python/requirements.txt").read_text().split():
+        pinned = distribution(line.partition("==")[0])
+        for name in {file.parts[0] for file in pinned.files or ()} - {"..", "__pycache__"}:
+            if not (packages / name).exists():  # opentelemetry is of several packages
+                (packages / name).symlink_to(Path(str(pinned.locate_file(name))))
+    return tmp_path / "venv/bin/python"
+
+
+def test_it_answers_from_another_folder_with_its_pins_alone(
+    home: Path, bare_python: Path, tiny_model: AZerosModel, tmp_path: Path
+) -> None:
+    server: Server = serve(
+        tmp_path / "log", "azeros:latest",
+        python=bare_python, folder=tmp_path, BENTOML_HOME=str(home), PYTHONPATH="",
+    )  # fmt: skip
     try:
         answer = server.ask(sent(1), max_tokens=6, extra_body={"min_tokens": 6})
         assert answer.choices[0].message.content == expected(tiny_model, heard(1), 6)

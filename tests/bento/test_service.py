@@ -62,12 +62,14 @@ class Server:
             time.sleep(0.05)
 
 
-def serve(log: Path, *target: str, folder: Path = ROOT, **environment: str) -> Server:
+def serve(
+    log: Path, *target: str, python: Path = Path(sys.executable), folder: Path = ROOT, **environment: str
+) -> Server:
     """Start `bentoml serve` in `folder` and wait until it is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bentoml", "serve", *target, "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(python), "-m", "bentoml", "serve", *target, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | environment, stdout=stream, stderr=stream
