@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from azeros.errors import ModelError
+from azeros.model.checkpoint import write_tensors
 from azeros.params import Lora
 
 _ADAPTER = "default"
@@ -37,11 +38,10 @@ def add_adapter(llm: Any, settings: Lora, seed: int) -> None:
 def save_adapter(llm: Any, folder: Path) -> None:
     """Write what `add_adapter` put in: adapter_config.json and adapter_model.safetensors, which PEFT loads."""
     from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
     state = get_peft_model_state_dict(llm, adapter_name=_ADAPTER)
-    save_file({_PREFIX + k: v.contiguous() for k, v in state.items()}, folder / "adapter_model.safetensors")
+    write_tensors({_PREFIX + k: v for k, v in state.items()}, folder / "adapter_model.safetensors")
     llm.peft_config[_ADAPTER].save_pretrained(folder)
 
 

@@ -6,6 +6,7 @@ They are those of spec/ZIPFORMER.md section 2 and spec/AZEROS.md section 2.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,25 +116,30 @@ def take_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(f"{prefix}."): v for k, v in state.items() if k.startswith(f"{prefix}.")}
 
 
-def save_whole(model: nn.Module, path: Path) -> None:
-    """Write every tensor of `model` to a .safetensors file; of tied ones the first."""
+def write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a .safetensors file, for all whom the umask lets read: safetensors itself makes it its owner's alone."""
     from safetensors.torch import save_file
 
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)
+
+
+def save_whole(model: nn.Module, path: Path) -> None:
+    """Write every tensor of `model` to a .safetensors file; of tied ones the first."""
     state: dict[str, Tensor] = {}
     written: set[int] = set()
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() not in written or not tensor.numel():
-            state[name] = tensor.contiguous()
+            state[name] = tensor
             written.add(tensor.data_ptr())
-    save_file(state, path, metadata={"format": "pt"})
+    write_tensors(state, path)
 
 
 def save_projectors(model: nn.Module, path: Path) -> None:
     """Write the projectors of `model`, all that training changes, to a .safetensors file, float32."""
-    from safetensors.torch import save_file
-
-    state = {k: v for k, v in model.state_dict().items() if k.startswith(PROJECTORS)}
-    save_file({k: v.float().contiguous() for k, v in state.items()}, path)
+    write_tensors({k: v.float() for k, v in model.state_dict().items() if k.startswith(PROJECTORS)}, path)
 
 
 def load_projectors(model: nn.Module, path: Path) -> None:

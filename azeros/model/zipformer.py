@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from azeros.model.checkpoint import load_state_dict, match_keys
+from azeros.model.checkpoint import load_state_dict, match_keys, write_tensors
 
 MASKED_SCORE = -1000.0
 MIN_FRAMES = 9
@@ -628,14 +628,10 @@ class Zipformer(nn.Module):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and model.safetensors, tensors as `dtype`."""
-        from safetensors.torch import save_file
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config.to_dict(), indent=1) + "\n")
-        save_file(
-            {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors"
-        )
+        write_tensors({k: v.to(dtype) for k, v in self.state_dict().items()}, folder / "model.safetensors")
 
 
 def _is_unused(key: str) -> bool:

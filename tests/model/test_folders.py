@@ -58,6 +58,10 @@ def test_dtype_is_the_language_models(golden: Path, tmp_path: Path) -> None:
     assert {p.dtype for p in AZerosModel.from_pretrained(tmp_path).parameters()} == {torch.float32}
 
 
+def test_whom_the_umask_lets_reads_the_weights(saved: Path) -> None:
+    assert {path.stat().st_mode for path in saved.iterdir()} == {(saved / "config.json").stat().st_mode}
+
+
 def test_tied_embeddings_are_written_once(golden: Path, saved: Path, tmp_path: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
     config["llm_config"]["tie_word_embeddings"] = True
