@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 RELEASES = Path("releases")
 CHAMPION_LINK = RELEASES / "champion"
+REPORT = Path("reports/model_card.md")
 _MODEL = Path("models/azeros")
 _METRICS = Path("reports/evaluate/metrics.json")
-_REPORT = Path("reports/model_card.md")
 _NATS = "gap_divergence"  # no share
 _LESS_IS_BETTER = ("repeat_wer", _NATS)
 _CEILING = "text"  # the language model itself, given the transcript
@@ -58,7 +58,7 @@ def run(params: Params) -> Outcome:
     record = _record(params)
     registry = Registry(params.release.model)
     record["runs"] = registry.runs_of(record["model"])
-    write_text(_REPORT, card(record))
+    write_text(REPORT, card(record))
     known = {_identity(version.record): version for version in registry.versions()}
     champion = registry.champion()
     version = known.get(_identity(record)) or registry.add(_keep(record), record)

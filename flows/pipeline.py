@@ -25,7 +25,7 @@ from azeros.params import load_params
 from flows.checkout import PARAMS, own_checkout
 from flows.graph import read_stages, run_stages, word_of
 from flows.plugin import DEFAULT_DEPLOYMENT
-from flows.stages import run_command
+from flows.stages import run_command, show
 
 _SERVER_TIMEOUT_S = 3.0
 _PRIVATE_SERVER_TIMEOUT_S = 300  # it takes 20 s, on a busy machine minutes
@@ -82,6 +82,7 @@ def release_model() -> bool:
     outcome = releases.run(load_params(PARAMS))
     became = "is now the champion" if outcome.promoted else "was not promoted"
     get_run_logger().info("version %d %s: %s", outcome.version, became, outcome.reason)
+    show("model card", releases.REPORT)
     return outcome.promoted
 
 

@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 
-from azeros.errors import StageError
+from azeros.errors import StageError, one_line
 
 PARENT_VARIABLE = "AZEROS_PARENT_RUN"  # under this name the stages find their MLflow parent run
 _GRACE_S = 10.0  # for a cancelled stage to tidy up
@@ -71,7 +73,31 @@ def run_stage(stage: str, pipeline: str, device: int) -> State[None]:
         f"dvc repro {stage}",
     )
     skips = (f"Stage '{stage}' didn't change, skipping", f"Stage '{stage}' is cached - skipping run")
-    return Completed(name="Cached" if any(line.startswith(skips) for line in lines) else None)
+    if any(line.startswith(skips) for line in lines):
+        return Completed(name="Cached")
+    _show_reports(stage)
+    return Completed()
+
+
+def _show_reports(stage: str) -> None:
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        (found,) = repo.stage.collect(stage)
+    for out in (Path(out.fs_path) for out in found.outs):
+        for path in sorted(out.glob("*.md")) if out.is_dir() else [out]:
+            if path.suffix == ".md":
+                show(f"{stage}-{path.stem}", path)
+
+
+def show(name: str, report: Path) -> None:
+    """Put a page among Prefect's artifacts, without its pictures, which stay beside it; a server that is gone misses it."""
+    lines = report.read_text(encoding="utf-8").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("!["))
+    try:
+        create_markdown_artifact(text, key=re.sub("[^a-z0-9]+", "-", name.lower()))
+    except Exception as error:  # httpx's, Prefect's
+        get_run_logger().warning("%s is not among Prefect's artifacts: %s", report, one_line(error))
 
 
 def _environment(pipeline: str, device: int) -> dict[str, str]:

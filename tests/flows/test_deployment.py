@@ -82,13 +82,17 @@ class Prefect:
 
     def states(self) -> dict[str, list[str]]:
         """Task -> its states in one flow run after the other."""
-        body = json.dumps({"sort": "EXPECTED_START_TIME_ASC"}).encode()
-        request = Request(f"{self.api}/task_runs/filter", body, {"Content-Type": "application/json"})
         found: dict[str, list[str]] = {}
-        with urlopen(request) as reply:
-            for run in json.load(reply):
-                found.setdefault(run["name"], []).append(run["state_name"])
+        for run in self.ask("task_runs", sort="EXPECTED_START_TIME_ASC"):
+            found.setdefault(run["name"], []).append(run["state_name"])
         return found
+
+    def ask(self, what: str, **how: str) -> list[dict[str, Any]]:
+        """All there is of something."""
+        header = {"Content-Type": "application/json"}
+        with urlopen(Request(f"{self.api}/{what}/filter", json.dumps(how).encode(), header)) as reply:
+            found: list[dict[str, Any]] = json.load(reply)
+            return found
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,8 @@ def test_a_deployment_killed_twice_comes_to_the_models_of_an_undisturbed_run(
     states = prefect.states()
     assert states["train@stage1"][-1] == states["sift@tiny_s"][-1] == "Cached"
     assert states["train@stage2"][-1] == states["release"][-1] == states["bento"][-1] == "Completed"
+    reports = {"prepare-tiny-report", "card-data", "evaluate-report", "benchmark-leaderboard", "model-card"}
+    assert reports <= {artifact["key"] for artifact in prefect.ask("artifacts")}
     # It is the first, so it is the champion, and what the bento holds.
     weights = "model.safetensors"
     (packaged,) = (folder.parent / "bentoml" / "bentos" / "azeros").glob(f"*/src/models/azeros/{weights}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -267,7 +268,7 @@ def test_the_flow_runs_without_a_server(releasable: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
+def test_a_deployment_runs_by_the_name_of_its_flow_and_can_be_cancelled(releasable: Path) -> None:
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     environment = environment_of(releasable) | {"PREFECT_API_URL": address}
@@ -284,6 +285,13 @@ def test_a_deployment_runs_by_the_name_of_its_flow(releasable: Path) -> None:
             wait_until(lambda: "train-azeros/local" in ask("ls").stdout, served)
             assert "flows/paper.yaml" in ask("inspect", "train-azeros/paper").stdout
             found = ask("run", "train-azeros", "-p", 'overrides=["seed=2"]', "--watch")
+            waits = "stages: {wait: {cmd: 'echo $$ > pid; exec sleep 600', outs: [out]}}"
+            (releasable / "dvc.yaml").write_text(waits)
+            (run_id,) = re.findall(r"UUID: (\S+)", ask("run", "train-azeros").stdout)
+            wait_until(lambda: (pid := releasable / "pid").exists() and pid.read_text() != "", served)
+            cancel = [*prefect, "flow-run", "cancel", run_id]
+            subprocess.run(cancel, cwd=releasable, env=environment, check=True, capture_output=True)
+            wait_until(lambda: not is_running(int((releasable / "pid").read_text())), served)
     assert "Completed" in found.stdout, found.stdout
     assert (releasable / "last").read_text() == "11"
     assert load_params(releasable / "settings").seed == 2
