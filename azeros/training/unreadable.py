@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ class Unreadable:
     limit: int = 0
     path: Path | None = None
     ids: set[str] = field(default_factory=set)
+    _one_at_a_time: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         if self.path and self.path.exists():
@@ -41,15 +43,17 @@ class Unreadable:
         try:
             return load_cut(cut)
         except AudioError as error:
-            if len(self.ids | {cut.id}) > self.limit:
-                allowed = (
-                    f"; {self.limit} before it were left out (max_unreadable_share)" if self.limit else ""
-                )
-                raise AudioError(f"{error}{allowed}") from error
-            if cut.id not in self.ids:
-                logger.warning("left out: %s", error)
-                self.ids.add(cut.id)
-                if self.path:
-                    with self.path.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(cut.id) + "\n")
+            with self._one_at_a_time:  # of the threads that encode
+                self._leave_out(cut.id, error)
             return None
+
+    def _leave_out(self, cut_id: str, error: AudioError) -> None:
+        if len(self.ids | {cut_id}) > self.limit:
+            allowed = f"; {self.limit} before it were left out (max_unreadable_share)" if self.limit else ""
+            raise AudioError(f"{error}{allowed}") from error
+        if cut_id not in self.ids:
+            logger.warning("left out: %s", error)
+            self.ids.add(cut_id)
+            if self.path:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(cut_id) + "\n")
