@@ -15,7 +15,7 @@ test: setup
 	$(PYTEST) -m 'not slow'
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) --no-loadscope-reorder -m slow # the longest stand alone in their files, and come last otherwise
 
 check: setup
 	ruff check
