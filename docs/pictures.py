@@ -118,7 +118,6 @@ def take_compare(page: Any) -> None:
         page.wait_for_timeout(SETTLE_S * 1000)
         for section in ("Visualizations", "Parameters"):
             page.get_by_role("button", name=section).first.click()  # which folds it
-        page.get_by_text("Show diff only").first.click()
         page.wait_for_timeout(2000)
         take(page, "compare", width=1180)
 
