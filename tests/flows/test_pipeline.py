@@ -300,10 +300,10 @@ def test_a_deployment_runs_by_the_name_of_its_flow_and_can_be_cancelled(releasab
 
 @pytest.mark.slow
 def test_a_run_outlives_its_server(releasable: Path) -> None:
-    pipeline = (releasable / "dvc.yaml").read_text()
+    stages = (releasable / "dvc.yaml").read_text()
     waits = "until test -e killed; do sleep 0.1; done"
     (releasable / "dvc.yaml").write_text(
-        pipeline.replace("cmd: cat left", f"cmd: touch begun; {waits}; cat left")
+        stages.replace("cmd: cat left", f"cmd: touch begun; {waits}; cat left")
     )
     port = free_port()
     environment = environment_of(releasable) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
