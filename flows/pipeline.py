@@ -4,10 +4,11 @@ python -m flows.pipeline         run now, with or without a Prefect server
 python -m flows.pipeline serve   wait for `prefect deployment run train-azeros`, and for those of its parts
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 from urllib.request import urlopen
@@ -125,7 +126,12 @@ def main(arguments: list[str]) -> None:
         # One at a time: the stages of two runs in one checkout would want the same outputs.
         deployments: list[Any] = [flow.to_deployment(name=DEFAULT_DEPLOYMENT) for flow in flows]
         paper: Any = train_azeros.to_deployment(name="paper", parameters={"overrides": ["flows/paper.yaml"]})
-        serve(*deployments, paper, limit=1)
+        with suppress(SystemExit):  # by SIGTERM
+            serve(*deployments, paper, limit=1)
+        # Prefect stops amid its work, and a thread that waits for more of that would keep the process now and then.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     else:
         with some_server():
             train_azeros()

@@ -367,3 +367,10 @@ def started(command: list[str], folder: Path, environment: dict[str, str]) -> It
             yield process
         finally:
             process.terminate()
+            assert process.stdout is not None
+            process.stdout.close()
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
