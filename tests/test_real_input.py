@@ -25,7 +25,6 @@ SETTINGS: dict[str, object] = {
 TRAINED: dict[str, object] = {
     "sets": {"digits_s": 1.0},
     "batch_size": 16,
-    "log_every_steps": 10,
     "validation": None,
 }
 

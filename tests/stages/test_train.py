@@ -308,6 +308,8 @@ def test_two_processes_learn_what_one_does(inputs: Path) -> None:
         "train.stage1.num_steps": 8,
         "train.stage1.batch_size": 5,
         "train.stage1.optimizer": "adam",
+        # At Muon's rate Adam's steps are so long that eight of them made half a percent of what float32 rounds away.
+        "train.stage1.schedule.base_lr": 0.0001,
         "train.stage1.tagged_share": 0.25,
         "train.stage1.log_every_steps": 1,
         "train.stage1.max_loss_growth": None,
@@ -319,11 +321,10 @@ def test_two_processes_learn_what_one_does(inputs: Path) -> None:
     stderr = process.communicate()[1]
     assert process.returncode == 0, stderr
     one, two = (load_file(Path(f"models/{name}/projectors.safetensors")) for name in ("one", "two"))
-    started = load_file(Path("models/stage1/projectors.safetensors"))
+    fresh = build_model(load_params(Path("params.yaml")), paraling=False).state_dict()
     for name, value in one.items():
         # Adam makes of the smallest gradients, which differ by the order of additions, steps of full size.
-        assert (two[name] - value).norm() < 0.05 * value.norm()
-        assert (value - started[name]).norm() > 0.1 * value.norm()
+        assert (two[name] - value).norm() < 0.05 * (value - fresh[name]).norm()
     alone, shared = (losses(Path(f"models/{name}/curve.csv")) for name in ("one", "two"))
     assert shared[:3] == pytest.approx(alone[:3], rel=1e-5)
     assert shared == pytest.approx(alone, rel=1e-3)
